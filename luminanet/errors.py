@@ -1,0 +1,51 @@
+"""One tree of errors. Every message says what is wrong, where, and how to mend it.
+
+LuminaNetError
+├── TopologyError        a network that cannot exist (or a mutation that would make one)
+├── ConfigError          an option or preset that makes no sense
+├── DataError            a data set that is missing or has another layout
+├── CheckpointError      a ckpt.pt that cannot be read or resumed
+├── ArtifactError        a frozen artifact that is missing, damaged or not to be trusted
+├── ExportError          a graph that could not be built
+│   └── VerificationError    a graph that disagrees with the numpy reference
+└── MissingExtraError    an optional library is not installed
+"""
+
+
+class LuminaNetError(Exception):
+    """Base of all errors a user can cause and mend."""
+
+
+class TopologyError(LuminaNetError):
+    """A network that cannot exist."""
+
+
+class ConfigError(LuminaNetError):
+    """An option or preset that makes no sense."""
+
+
+class DataError(LuminaNetError):
+    """A data set that is missing or has another layout."""
+
+
+class CheckpointError(LuminaNetError):
+    """A checkpoint that cannot be read or resumed."""
+
+
+class ArtifactError(LuminaNetError):
+    """A frozen artifact that is missing, damaged or not to be trusted."""
+
+
+class ExportError(LuminaNetError):
+    """A graph that could not be built."""
+
+
+class VerificationError(ExportError):
+    """A graph that disagrees with the numpy reference."""
+
+
+class MissingExtraError(LuminaNetError):
+    """An optional library is not installed."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(f"{library} is not installed: pip install 'luminanet[{extra}]'")

@@ -1,0 +1,103 @@
+"""FrozenNet = Topology + weights: everything needed to run a LuminaNet anywhere.
+
+Shape legend: I inputs of the cluster, H its neurons (width), D channel, O outputs,
+V vocabulary, E embedding, C colour channels.
+
+The same container carries the optimizer's moments and the moving average of the weights
+while the network evolves, because they have the same shape (training/transplant.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luminanet.errors import TopologyError
+from luminanet.topology import Connection, TextInput, Topology
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterWeights:
+    """What one cluster learned.
+
+    hidden_H  = act(fields_I @ see_IH + bias_H + signal_D @ hear_DH)
+    message_D = hidden_H @ send_HD          (the paper's W_C f)
+    output_O += hidden_H @ readout_HO
+    """
+
+    see_IH: Array
+    bias_H: Array
+    hear_DH: Array
+    send_HD: Array
+    readout_HO: Array
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHead:
+    """Input normalisation per colour channel (of pixels in 0..1), and the output bias."""
+
+    mean_C: Array
+    std_C: Array
+    bias_O: Array
+
+
+@dataclass(frozen=True, slots=True)
+class TextHead:
+    """Embedding (tied with the output layer) and the two layer norms around the clusters."""
+
+    embed_VE: Array
+    norm_in_scale_E: Array
+    norm_in_bias_E: Array
+    norm_out_scale_E: Array
+    norm_out_bias_E: Array
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenNet:
+    """A topology with its weights; raises TopologyError when shapes and topology disagree."""
+
+    topology: Topology
+    clusters: Mapping[int, ClusterWeights]
+    gates: Mapping[Connection, float]
+    head: ImageHead | TextHead
+
+    def __post_init__(self) -> None:
+        topology = self.topology
+        if set(self.clusters) != set(topology.by_id):
+            raise TopologyError("weights and topology name different clusters")
+        if set(self.gates) != set(topology.connections):
+            raise TopologyError("gates and topology name different connections")
+        for cluster in topology.clusters:
+            i, h = topology.inputs(cluster), cluster.width
+            d, o = topology.channel, topology.outputs
+            shapes = {"see_IH": (i, h), "bias_H": (h,), "hear_DH": (d, h)}
+            shapes |= {"send_HD": (h, d), "readout_HO": (h, o)}
+            _check(self.clusters[cluster.id], shapes, f"cluster {cluster.id}")
+        _check(self.head, _head_shapes(topology), "head")
+
+    @property
+    def is_text(self) -> bool:
+        return isinstance(self.topology.input, TextInput)
+
+
+def _head_shapes(topology: Topology) -> dict[str, tuple[int, ...]]:
+    if isinstance(topology.input, TextInput):
+        v, e = topology.input.vocab_size, topology.input.embedding
+        norms = ("norm_in_scale_E", "norm_in_bias_E", "norm_out_scale_E", "norm_out_bias_E")
+        return {"embed_VE": (v, e)} | dict.fromkeys(norms, (e,))
+    c = topology.input.channels
+    return {"mean_C": (c,), "std_C": (c,), "bias_O": (topology.outputs,)}
+
+
+def _check(weights: object, shapes: dict[str, tuple[int, ...]], where: str) -> None:
+    names = {field.name for field in fields(weights)}  # type: ignore[arg-type]
+    if names != set(shapes):
+        raise TopologyError(f"{where}: weights {sorted(names)} do not fit the kind of input")
+    for name, shape in shapes.items():
+        array = getattr(weights, name)
+        if array.shape != shape or array.dtype != np.float32:
+            found = f"{array.dtype}{list(array.shape)}"
+            raise TopologyError(f"{where}: {name} is {found}, expected float32{list(shape)}")

@@ -1,0 +1,153 @@
+"""The oracle: a slow, obvious numpy two-pass forward in float64.
+
+Torch, ONNX and every later backend are tested against this file. Shape legend: B batch,
+W window, N fields, and the legend of frozen.py.
+
+Source: arXiv 2601.19508. Received signal s_i = (1/n) * sum_j g_ij * message_j with n = |N_i|,
+all incoming connections of i in both passes. Pass 1 visits the clusters in order and hears
+feedforward links only; pass 2 visits them again: feedforward links carry the message of pass 2,
+feedback and recurrent links the latest there is, that of pass 1.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luminanet.frozen import FrozenNet, ImageHead, TextHead
+from luminanet.topology import (
+    Activation,
+    Cluster,
+    Connection,
+    ImageInput,
+    Interval,
+    Kind,
+    Patch,
+)
+
+Array = NDArray[np.float64]
+NO_TOKEN = -1
+"""The token id of a window position before the text begins; its embedding is zero."""
+NORM_EPSILON = 1e-5
+
+
+def forward(net: FrozenNet, inputs: NDArray[Any]) -> Array:
+    """Logits of a batch.
+
+    Images: float [B, C, height, width] in 0..1 -> [B, classes].
+    Text: int [B, W], newest token last, NO_TOKEN before the beginning -> [B, vocab_size].
+    """
+    if isinstance(net.head, ImageHead):
+        return forward_image(net, net.head, inputs)
+    return forward_text(net, net.head, inputs)
+
+
+def forward_image(net: FrozenNet, head: ImageHead, images_BCYX: NDArray[Any]) -> Array:
+    shape = net.topology.input
+    assert isinstance(shape, ImageInput)
+    pixels = (images_BCYX - head.mean_C[:, None, None]) / head.std_C[:, None, None]
+    flat: Array = pixels.reshape(len(pixels), -1).astype(np.float64)
+    seen = {c.id: flat[:, field_indices(c, shape)] for c in net.topology.clusters}
+    return two_pass(net, seen, len(flat)) + head.bias_O
+
+
+def forward_text(net: FrozenNet, head: TextHead, tokens_BW: NDArray[Any]) -> Array:
+    table_VE = layer_norm(head.embed_VE, head.norm_in_scale_E, head.norm_in_bias_E)
+    embedded_BWE = np.where(tokens_BW[..., None] == NO_TOKEN, 0.0, table_VE[tokens_BW])
+    by_lag_BWE: Array = embedded_BWE[:, ::-1]
+    batch = len(by_lag_BWE)
+    nothing: Array = np.zeros((batch, 0))
+    seen = {
+        c.id: np.concatenate([nothing, *(pool(by_lag_BWE, i) for i in c.intervals)], axis=1)
+        for c in net.topology.clusters
+    }
+    out_BE = two_pass(net, seen, batch) + by_lag_BWE[:, 0]
+    normed_BE = layer_norm(out_BE, head.norm_out_scale_E, head.norm_out_bias_E)
+    return np.asarray(normed_BE @ head.embed_VE.T, np.float64)
+
+
+def two_pass(net: FrozenNet, seen: dict[int, Array], batch: int) -> Array:
+    """Sum of all readouts [B, O]; `seen` maps a cluster's id to its fields [B, I]."""
+    topology = net.topology
+
+    def visit(cluster: Cluster, messages: dict[int, Array]) -> Array:
+        weights = net.clusters[cluster.id]
+        signal_BD = np.zeros((batch, topology.channel))
+        for source in topology.sources[cluster.id]:
+            if source in messages:
+                gate = net.gates[Connection(source=source, target=cluster.id)]
+                signal_BD = signal_BD + gate * messages[source]
+        signal_BD = signal_BD / max(1, len(topology.sources[cluster.id]))
+        drive = seen[cluster.id] @ weights.see_IH + weights.bias_H + signal_BD @ weights.hear_DH
+        return ACTIVATIONS[topology.activation](drive)
+
+    def feedforward(cluster: Cluster) -> set[int]:
+        return {
+            source
+            for source in topology.sources[cluster.id]
+            if topology.kind(Connection(source=source, target=cluster.id)) is Kind.FEEDFORWARD
+        }
+
+    first: dict[int, Array] = {}
+    for cluster in topology.clusters:
+        hidden = visit(cluster, {s: first[s] for s in feedforward(cluster)})
+        first[cluster.id] = hidden @ net.clusters[cluster.id].send_HD
+
+    second: dict[int, Array] = {}
+    out_BO = np.zeros((batch, topology.outputs))
+    for cluster in topology.clusters:
+        hidden = visit(cluster, first | {s: second[s] for s in feedforward(cluster)})
+        second[cluster.id] = hidden @ net.clusters[cluster.id].send_HD
+        out_BO = out_BO + hidden @ net.clusters[cluster.id].readout_HO
+    return out_BO
+
+
+def pixel_indices(patch: Patch, shape: ImageInput) -> NDArray[np.int64]:
+    """Where the pixels of a patch lie in the flattened image: channel, then row, then column."""
+    size = shape.channels * shape.height * shape.width
+    grid_CYX = np.arange(size).reshape(shape.channels, shape.height, shape.width)
+    rows = slice(patch.top, patch.top + patch.height)
+    columns = slice(patch.left, patch.left + patch.width)
+    return grid_CYX[list(patch.channels), rows, columns].reshape(-1)
+
+
+def field_indices(cluster: Cluster, shape: ImageInput) -> NDArray[np.int64]:
+    """The flattened pixels that an image cluster sees, patch after patch."""
+    nothing = np.zeros(0, np.int64)
+    return np.concatenate([nothing, *(pixel_indices(p, shape) for p in cluster.patches)])
+
+
+def pool(by_lag_BWE: Array, interval: Interval) -> Array:
+    """[B, E]: the sum over an interval of lags, divided by the root of its length."""
+    length = interval.stop - interval.start
+    total: Array = by_lag_BWE[:, interval.start : interval.stop].sum(1) / math.sqrt(length)
+    return total
+
+
+def layer_norm(x: NDArray[Any], scale: NDArray[Any], bias: NDArray[Any]) -> Array:
+    x = x.astype(np.float64)
+    centred = x - x.mean(-1, keepdims=True)
+    variance = (centred**2).mean(-1, keepdims=True)
+    return np.asarray(centred / np.sqrt(variance + NORM_EPSILON) * scale + bias)
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def gelu(x: Array) -> Array:
+    """The exact form, x * Phi(x)."""
+    return np.asarray(0.5 * x * (1 + _erf(x / math.sqrt(2))))
+
+
+def silu(x: Array) -> Array:
+    return np.asarray(x / (1 + np.exp(-np.clip(x, -60, 60))))
+
+
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    Activation.GELU: gelu,
+    Activation.RELU: lambda x: np.maximum(x, 0),
+    Activation.SILU: silu,
+    Activation.TANH: np.tanh,
+}

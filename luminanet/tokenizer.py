@@ -1,0 +1,74 @@
+"""Text <-> token ids: byte-level BPE of Hugging Face `tokenizers`, stored as its JSON."""
+
+from collections.abc import Iterable, Sequence
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from luminanet.errors import ArtifactError
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+class Tokenizer:
+    """Encodes any text without loss; a text that spells END_OF_TEXT is never that token."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        end_id = inner.token_to_id(END_OF_TEXT)
+        if end_id is None:
+            raise ArtifactError(f"the tokenizer has no {END_OF_TEXT} token: train it again")
+        inner.encode_special_tokens = True
+        self._inner = inner
+        self.end_id: int = end_id
+        self.vocab_size: int = inner.get_vocab_size()
+
+    @staticmethod
+    def train(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """Byte-level BPE of at most `vocab_size` tokens (257 at least: all bytes, END_OF_TEXT)."""
+        inner = tokenizers.Tokenizer(models.BPE())
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        inner.train_from_iterator(texts, trainer)
+        return Tokenizer(inner)
+
+    @staticmethod
+    def from_json(text: str) -> "Tokenizer":
+        try:
+            inner = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises plain Exception
+            raise ArtifactError(f"not a tokenizer: {error}") from error
+        return Tokenizer(inner)
+
+    def to_json(self) -> str:
+        return self._inner.to_str(pretty=False)
+
+    def encode(self, text: str) -> list[int]:
+        return self._inner.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Like `encode`, on all cores."""
+        return [e.ids for e in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._inner.decode(list(ids), skip_special_tokens=True)
+
+    def stream(self) -> "TextStream":
+        return TextStream(self._inner)
+
+
+class TextStream:
+    """Decodes token by token and holds back the bytes of a character that is not complete."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self._inner = inner
+        self._stream = decoders.DecodeStream(skip_special_tokens=True)
+
+    def push(self, id: int) -> str:
+        """The text that `id` completes; "" while a character is still open."""
+        return self._stream.step(self._inner, id) or ""

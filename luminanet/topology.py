@@ -1,0 +1,313 @@
+"""The architecture as data: clusters with receptive fields, directed connections, visiting order.
+
+A topology and its weights are enough to run the network anywhere. The visiting order is by
+`level`, then by `id`; the clusters of one level are visited together and cannot hear each other
+within a pass. So a connection is
+
+    feedforward   from a lower level to a higher one
+    feedback      from the same or a higher level (another cluster)
+    recurrent     from a cluster to itself
+
+Source: arXiv 2601.19508, "Two-Pass Forward"; levels are our choice (DECISIONS.md).
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from luminanet.errors import TopologyError
+
+FORMAT = 1
+
+
+class Activation(StrEnum):
+    GELU = "gelu"
+    RELU = "relu"
+    SILU = "silu"
+    TANH = "tanh"
+
+
+class Kind(StrEnum):
+    FEEDFORWARD = "feedforward"
+    FEEDBACK = "feedback"
+    RECURRENT = "recurrent"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Patch:
+    """A rectangle of pixels in some colour channels: one field of an image cluster."""
+
+    channels: tuple[int, ...]
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def size(self) -> int:
+        return len(self.channels) * self.height * self.width
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Interval:
+    """The lags [start, stop) of a text window; lag 0 is the last token.
+
+    One lag is that token's embedding; more are pooled: sum / sqrt(stop - start).
+    """
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    channels: int
+    height: int
+    width: int
+
+    def inputs(self, field: Patch | Interval) -> int:
+        return field.size if isinstance(field, Patch) else 0
+
+    def refuse(self, field: Patch | Interval) -> str | None:
+        """Why `field` cannot be seen by a cluster of this network, or None."""
+        if not isinstance(field, Patch):
+            return "an image cluster sees patches"
+        inside = (
+            min(field.channels, default=-1) >= 0
+            and max(field.channels, default=self.channels) < self.channels
+            and len(set(field.channels)) == len(field.channels)
+            and field.top >= 0
+            and field.left >= 0
+            and field.height > 0
+            and field.width > 0
+            and field.top + field.height <= self.height
+            and field.left + field.width <= self.width
+        )
+        return None if inside else f"outside {self.channels}x{self.height}x{self.width} pixels"
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    vocab_size: int
+    embedding: int
+    window: int
+
+    def inputs(self, field: Patch | Interval) -> int:
+        return self.embedding if isinstance(field, Interval) else 0
+
+    def refuse(self, field: Patch | Interval) -> str | None:
+        """Why `field` cannot be seen by a cluster of this network, or None."""
+        if not isinstance(field, Interval):
+            return "a text cluster sees intervals of lags"
+        inside = 0 <= field.start < field.stop <= self.window
+        return None if inside else f"not an interval inside the window of {self.window} lags"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Neuron Cluster: `width` neurons that see `fields` and hear their sources.
+
+    `fields` may be empty: such a cluster only hears.
+    """
+
+    id: int
+    level: int
+    width: int
+    fields: tuple[Patch, ...] | tuple[Interval, ...] = ()
+
+    @property
+    def patches(self) -> tuple[Patch, ...]:
+        return tuple(field for field in self.fields if isinstance(field, Patch))
+
+    @property
+    def intervals(self) -> tuple[Interval, ...]:
+        return tuple(field for field in self.fields if isinstance(field, Interval))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Connection:
+    """A directed link that carries the message of `source` to `target` (cluster ids)."""
+
+    target: int
+    source: int
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A whole architecture. Refuses to exist when it makes no sense (TopologyError).
+
+    `channel` is the width of every message (the paper's d_hidden), `outputs` the number of
+    classes (images) or the embedding width (text: the output layer is tied to the embedding).
+    """
+
+    input: ImageInput | TextInput
+    channel: int
+    outputs: int
+    activation: Activation
+    clusters: tuple[Cluster, ...]
+    connections: tuple[Connection, ...] = ()
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "clusters", tuple(sorted(self.clusters, key=lambda c: (c.level, c.id))))
+        put(self, "connections", tuple(sorted(self.connections)))
+        put(self, "activation", Activation(self.activation))
+        self._check_shape()
+        for cluster in self.clusters:
+            self._check_cluster(cluster)
+        self._check_connections()
+
+    def _check_shape(self) -> None:
+        if not self.clusters:
+            raise TopologyError("a topology needs at least one cluster")
+        if self.channel < 1 or self.outputs < 1:
+            raise TopologyError("channel and outputs must be at least 1")
+        if isinstance(self.input, TextInput):
+            if min(self.input.vocab_size, self.input.embedding, self.input.window) < 1:
+                raise TopologyError("vocab_size, embedding and window must be at least 1")
+            if self.outputs != self.input.embedding:
+                raise TopologyError(
+                    f"outputs is {self.outputs}; for text it must equal the embedding width "
+                    f"{self.input.embedding}, because the output layer is tied to it"
+                )
+        elif min(self.input.channels, self.input.height, self.input.width) < 1:
+            raise TopologyError("an image needs at least one channel, row and column")
+
+    def _check_cluster(self, cluster: Cluster) -> None:
+        where = f"cluster {cluster.id}"
+        if cluster.id < 0 or cluster.level < 0:
+            raise TopologyError(f"{where}: id and level must not be negative")
+        if cluster.width < 1:
+            raise TopologyError(f"{where} has width {cluster.width}: it needs a neuron at least")
+        for field in cluster.fields:
+            reason = self.input.refuse(field)
+            if reason:
+                raise TopologyError(f"{where}: field {field} is {reason}")
+
+    def _check_connections(self) -> None:
+        ids = {cluster.id for cluster in self.clusters}
+        if len(ids) != len(self.clusters):
+            raise TopologyError("two clusters have the same id")
+        if len(set(self.connections)) != len(self.connections):
+            raise TopologyError("a connection is listed twice")
+        for connection in self.connections:
+            for end in (connection.source, connection.target):
+                if end not in ids:
+                    raise TopologyError(f"{connection} names cluster {end}, which is not there")
+
+    # ------------------------------------------------------------------ questions
+
+    @cached_property
+    def by_id(self) -> dict[int, Cluster]:
+        return {cluster.id: cluster for cluster in self.clusters}
+
+    @cached_property
+    def sources(self) -> dict[int, tuple[int, ...]]:
+        """Cluster id -> the ids it hears, in ascending order."""
+        heard: dict[int, list[int]] = {cluster.id: [] for cluster in self.clusters}
+        for connection in self.connections:
+            heard[connection.target].append(connection.source)
+        return {target: tuple(found) for target, found in heard.items()}
+
+    def cluster(self, id: int) -> Cluster:
+        try:
+            return self.by_id[id]
+        except KeyError:
+            raise TopologyError(f"there is no cluster {id}: ids are {sorted(self.by_id)}") from None
+
+    def kind(self, connection: Connection) -> Kind:
+        if connection.source == connection.target:
+            return Kind.RECURRENT
+        lower = self.cluster(connection.source).level < self.cluster(connection.target).level
+        return Kind.FEEDFORWARD if lower else Kind.FEEDBACK
+
+    def inputs(self, cluster: Cluster) -> int:
+        """How many numbers the cluster's receptive field has."""
+        return sum(self.input.inputs(field) for field in cluster.fields)
+
+    def cluster_parameters(self, cluster: Cluster) -> int:
+        return cluster.width * (self.inputs(cluster) + 1 + 2 * self.channel + self.outputs)
+
+    @property
+    def parameters(self) -> int:
+        """All learned numbers: clusters, one gate per connection, and the input/output layers."""
+        if isinstance(self.input, TextInput):
+            shared = self.input.vocab_size * self.input.embedding + 4 * self.input.embedding
+        else:
+            shared = self.outputs
+        return shared + len(self.connections) + sum(map(self.cluster_parameters, self.clusters))
+
+    def count(self, kind: Kind) -> int:
+        return sum(self.kind(connection) is kind for connection in self.connections)
+
+    @property
+    def depth(self) -> int:
+        """Clusters on the longest feedforward path."""
+        depth: dict[int, int] = {}
+        for cluster in self.clusters:
+            below = [
+                depth[source]
+                for source in self.sources[cluster.id]
+                if self.cluster(source).level < cluster.level
+            ]
+            depth[cluster.id] = 1 + max(below, default=0)
+        return max(depth.values())
+
+    def summary(self) -> str:
+        kinds = ", ".join(f"{self.count(kind)} {kind}" for kind in Kind)
+        return (
+            f"{len(self.clusters)} clusters on depth {self.depth}, "
+            f"{len(self.connections)} connections ({kinds}), "
+            f"{self.parameters / 1e6:.2f} M parameters"
+        )
+
+    # ------------------------------------------------------------------ change and storage
+
+    def having(self, clusters: Iterable[Cluster], connections: Iterable[Connection]) -> "Topology":
+        return replace(self, clusters=tuple(clusters), connections=tuple(connections))
+
+    def to_json(self) -> str:
+        """Deterministic JSON, one cluster a line, readable by `from_json`."""
+        clusters = ",\n    ".join(json.dumps(asdict(c)) for c in self.clusters)
+        connections = ", ".join(json.dumps([c.source, c.target]) for c in self.connections)
+        domain = "text" if isinstance(self.input, TextInput) else "image"
+        return (
+            f'{{\n  "format": {FORMAT},\n  "domain": "{domain}",\n'
+            f'  "input": {json.dumps(asdict(self.input))},\n'
+            f'  "channel": {self.channel},\n  "outputs": {self.outputs},\n'
+            f'  "activation": "{self.activation}",\n'
+            f'  "clusters": [\n    {clusters}\n  ],\n  "connections": [{connections}]\n}}\n'
+        )
+
+    @staticmethod
+    def from_json(text: str) -> "Topology":
+        """Raises TopologyError on anything that is not a topology of this format."""
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            if raw["format"] != FORMAT:
+                raise TopologyError(
+                    f"topology has format {raw['format']}; this build reads {FORMAT}: "
+                    "freeze the checkpoint again with this version"
+                )
+            is_text = raw["domain"] == "text"
+            return Topology(
+                input=TextInput(**raw["input"]) if is_text else ImageInput(**raw["input"]),
+                channel=raw["channel"],
+                outputs=raw["outputs"],
+                activation=Activation(raw["activation"]),
+                clusters=tuple(_cluster(c, is_text) for c in raw["clusters"]),
+                connections=tuple(Connection(source=s, target=t) for s, t in raw["connections"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise TopologyError(f"not a topology: {type(error).__name__}: {error}") from error
+
+
+def _cluster(raw: dict[str, Any], is_text: bool) -> Cluster:
+    fields: Any = [
+        Interval(**field) if is_text else Patch(**{**field, "channels": tuple(field["channels"])})
+        for field in raw["fields"]
+    ]
+    return Cluster(raw["id"], raw["level"], raw["width"], tuple(fields))

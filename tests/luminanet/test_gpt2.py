@@ -1,0 +1,38 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from luminanet.errors import TopologyError
+from luminanet.gpt2 import Gpt2Config, Gpt2Net, forward, gelu_tanh
+from tests.nets import random_gpt2
+
+
+def test_later_tokens_do_not_change_earlier_predictions() -> None:
+    net = random_gpt2(0)
+    tokens = np.random.default_rng(0).integers(0, net.config.vocab_size, (2, 9))
+    assert np.allclose(forward(net, tokens)[:, :5], forward(net, tokens[:, :5]), atol=1e-12)
+
+
+def test_every_earlier_token_matters() -> None:
+    net = random_gpt2(1)
+    tokens = np.arange(6)[None]
+    last = forward(net, tokens)[0, -1]
+    for position in range(6):
+        changed = tokens.copy()
+        changed[0, position] = 30
+        assert not np.allclose(forward(net, changed)[0, -1], last)
+
+
+def test_gelu_is_the_form_of_gpt2() -> None:
+    assert gelu_tanh(np.array([1.0])).item() == pytest.approx(0.8411919906082768, abs=1e-12)
+
+
+def test_tensors_that_do_not_fit_are_refused() -> None:
+    net = random_gpt2(0)
+    with pytest.raises(TopologyError, match="wpe"):
+        Gpt2Net(replace(net.config, context=3), net.tensors)
+    with pytest.raises(TopologyError, match="differ"):
+        Gpt2Net(replace(net.config, layers=3), net.tensors)
+    with pytest.raises(TopologyError, match="multiple"):
+        Gpt2Config(vocab_size=10, context=4, width=10, heads=3)

@@ -1,0 +1,61 @@
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luminanet.reference import NO_TOKEN, forward
+from luminanet.topology import TextInput
+from tests.nets import random_net
+from training.network import Network, pack, unpack
+
+SEEDS = st.integers(0, 100_000)
+
+
+def difference(got: torch.Tensor, expected: np.ndarray) -> float:
+    return float(np.abs(got.detach().numpy() - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+@given(SEEDS)
+def test_torch_and_the_reference_give_the_same_logits_for_images(seed: int) -> None:
+    net = random_net(seed, text=False)
+    images = np.random.default_rng(seed).random((3, 3, 8, 6), np.float32)
+    assert difference(Network(net)(torch.from_numpy(images)), forward(net, images)) <= 1e-4
+
+
+@given(SEEDS)
+def test_one_sequence_trains_the_window_of_every_position(seed: int) -> None:
+    net = random_net(seed, text=True)
+    shape = net.topology.input
+    assert isinstance(shape, TextInput)
+    tokens = np.random.default_rng(seed).integers(0, shape.vocab_size, (2, 20))
+    logits_BTV = Network(net)(torch.from_numpy(tokens))
+    padded = np.pad(tokens, ((0, 0), (shape.window, 0)), constant_values=NO_TOKEN)
+    for t in (0, 3, 19):
+        window = padded[:, t + 1 : t + 1 + shape.window]
+        assert difference(logits_BTV[:, t], forward(net, window)) <= 1e-4
+
+
+@given(SEEDS, st.booleans())
+def test_packing_and_unpacking_lose_nothing(seed: int, text: bool) -> None:
+    net = random_net(seed, text)
+    again = unpack(net, pack(net))
+    assert again.topology == net.topology
+    assert all(np.float32(again.gates[c]) == np.float32(net.gates[c]) for c in net.gates)
+    for key, weights in net.clusters.items():
+        for name in type(weights).__slots__:
+            assert np.array_equal(getattr(again.clusters[key], name), getattr(weights, name))
+
+
+@given(SEEDS)
+def test_the_probe_measures_what_a_connection_is_worth(seed: int) -> None:
+    net = random_net(seed, text=False)
+    model = Network(net)
+    images = torch.from_numpy(np.random.default_rng(seed).random((3, 3, 8, 6), np.float32))
+    n = len(net.clusters)
+    probe = torch.zeros(n, n, requires_grad=True)
+    model(images, probe).square().sum().backward()
+    assert torch.allclose(model(images, torch.zeros(n, n)), model(images), atol=1e-5)
+    gate_gradient = model.get_parameter("gates").grad
+    assert gate_gradient is not None
+    expected = probe.grad * model.mask_NN * model.share_N1
+    assert torch.allclose(gate_gradient, expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,145 @@
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from luminanet.frozen import FrozenNet
+from luminanet.gpt2 import Gpt2Net
+from training import batches
+from training.batches import Batch
+from training.checkpoint import load
+from training.train import command_of, main
+
+TEXT = ["--steps", "12", "--batch", "4", "--context", "16", "--vocab-size", "300"]
+SMALL = {
+    "cifar10": [
+        *("--steps", "12", "--batch", "16", "--width", "8", "--channel", "4"),
+        *("--evolution-events", "4"),
+    ],
+    "tinystories": [*TEXT, "--width", "16", "--channel", "8", "--evolution-events", "3"],
+    "gpt2": [*TEXT, "--width", "32"],
+}
+
+
+def train(preset: str, data: Path, out: Path, *more: str) -> int:
+    options = ["--preset", preset, "--data", str(data), "--out", str(out)]
+    options += ["--threads", "1", "--check-every", "5", *SMALL[preset]]
+    return main([*options, *more])
+
+
+@pytest.mark.parametrize("preset", SMALL)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_resumes_and_ends_with_the_same_bits(
+    preset: str,
+    number: signal.Signals,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train(preset, data, tmp_path / "whole") == 0
+
+    kind = batches.ImageSource if preset == "cifar10" else batches.TextSource
+    plain = kind.batch
+
+    def interrupting(self: batches.Source, step: int) -> Batch:
+        if step == 7:
+            signal.raise_signal(number)
+        return plain(self, step)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "batch", interrupting)
+        assert train(preset, data, tmp_path / "parts") == 128 + number
+    assert not (tmp_path / "parts" / "ckpt.pt").exists()
+    assert train(preset, data, tmp_path / "parts") == 0
+    assert "resuming" in capsys.readouterr().err
+
+    raw = [torch.load(tmp_path / run / "state.pt") for run in ("whole", "parts")]
+    for slot in ("weights", "average", "first_moment", "second_moment"):
+        for name, value in raw[0]["trainer"][slot].items():
+            assert torch.equal(value, raw[1]["trainer"][slot][name]), (slot, name)
+    one, two = (load(tmp_path / run / "ckpt.pt") for run in ("whole", "parts"))
+    assert one.figures["held_out_loss"] == two.figures["held_out_loss"]
+    if isinstance(one.net, FrozenNet) and isinstance(two.net, FrozenNet):
+        assert one.net.topology == two.net.topology
+
+
+def test_a_run_that_is_killed_goes_on_from_its_last_save(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train("cifar10", data, tmp_path / "whole") == 0
+
+    plain = batches.ImageSource.batch
+
+    def dying(self: batches.ImageSource, step: int) -> Batch:
+        if step == 8:
+            raise KeyboardInterrupt  # nothing is saved on this way out
+        return plain(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.ImageSource, "batch", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train("cifar10", data, tmp_path / "parts")
+    assert train("cifar10", data, tmp_path / "parts") == 0
+    one, two = (load(tmp_path / run / "ckpt.pt") for run in ("whole", "parts"))
+    assert one.figures["held_out_loss"] == two.figures["held_out_loss"]
+
+
+def test_training_learns_and_leaves_a_record(data: Path, tmp_path: Path) -> None:
+    assert train("cifar10", data, tmp_path, "--steps", "40", "--learning-rate", "0.01") == 0
+    checkpoint = load(tmp_path / "ckpt.pt")
+    assert checkpoint.figures["held_out_accuracy"] > 0.5
+    assert checkpoint.labels[3] == "cat"
+    assert list((tmp_path / "tensorboard").iterdir())
+    events = [json.loads(line) for line in (tmp_path / "evolution.jsonl").read_text().splitlines()]
+    assert {"grow", "split", "connect"} <= {event["operator"] for event in events}
+    assert isinstance(checkpoint.net, FrozenNet)
+    assert len(checkpoint.net.topology.clusters) > 16
+
+
+def test_both_text_models_share_the_tokenizer(data: Path, tmp_path: Path) -> None:
+    assert train("tinystories", data, tmp_path / "a") == 0
+    assert train("gpt2", data, tmp_path / "b") == 0
+    ours, theirs = load(tmp_path / "a" / "ckpt.pt"), load(tmp_path / "b" / "ckpt.pt")
+    assert isinstance(theirs.net, Gpt2Net)
+    assert ours.tokenizer == theirs.tokenizer
+    assert ours.tokenizer is not None
+    (tmp_path / "tokenizer.json").write_text(ours.tokenizer)
+    again = ["--tokenizer", str(tmp_path / "tokenizer.json")]
+    assert train("gpt2", data, tmp_path / "c", *again) == 0
+    assert load(tmp_path / "c" / "ckpt.pt").tokenizer == ours.tokenizer
+
+
+def test_a_folder_with_another_run_is_not_overwritten(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("gpt2", data, tmp_path) == 0
+    assert train("gpt2", data, tmp_path, "--steps", "20") == 2
+    assert "other settings (steps)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--steps", "0"], "at least 1"),
+        (["--learning-rate", "7"], "learning rate"),
+        (["--evolution-events", "-1"], "negative"),
+        (["--data", "nowhere"], "check --data"),
+        (["--batch", "500"], "lower --batch"),
+    ],
+)
+def test_bad_options_are_clear_errors(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], says: str
+) -> None:
+    assert train("cifar10", data, tmp_path, *more) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_the_recorded_command_names_no_folder_of_this_machine() -> None:
+    words = ["--preset", "gpt2", "--data", "/x", "--out=/y", "--threads", "2", "--steps", "9"]
+    assert command_of(words) == "python -m training.train --preset gpt2 --steps 9"

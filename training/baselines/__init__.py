@@ -1,0 +1,1 @@
+"""The networks LuminaNet is compared with, trained by the same command."""

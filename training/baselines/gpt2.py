@@ -1,0 +1,76 @@
+"""A GPT-2-style Transformer, one layer by default; the same numbers as luminanet.gpt2.
+
+Parameters carry the names of luminanet.gpt2.Gpt2Config.shapes, with "." written as "__".
+Shape legend: B batch, T tokens, E width, V vocabulary.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from luminanet.gpt2 import Gpt2Config, Gpt2Net
+
+DEVIATION = 0.02
+
+
+class Gpt2(nn.Module):
+    """Initialised as GPT-2 was: normal(0, 0.02), residual projections / sqrt(2 layers)."""
+
+    def __init__(self, config: Gpt2Config, seed: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.dropout = dropout
+        generator = torch.Generator().manual_seed(seed)
+        for name, shape in config.shapes().items():
+            value = torch.zeros(shape)
+            if ".ln_" in name or name.startswith("ln_f"):
+                value = torch.ones(shape) if name.endswith("weight") else value
+            elif name.endswith("weight"):
+                deviation = DEVIATION
+                if name.endswith("c_proj.weight"):
+                    deviation /= math.sqrt(2 * config.layers)
+                value.normal_(0, deviation, generator=generator)
+            self.register_parameter(name.replace(".", "__"), nn.Parameter(value))
+
+    def get(self, name: str) -> Tensor:
+        return self.get_parameter(name.replace(".", "__"))
+
+    def freeze(self) -> Gpt2Net:
+        tensors = {name: self.get(name).detach().float().cpu() for name in self.config.shapes()}
+        return Gpt2Net(self.config, {name: t.numpy().copy() for name, t in tensors.items()})
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """Logits [B, T, V]."""
+        length = tokens_BT.shape[1]
+        x_BTE = F.embedding(tokens_BT, self.get("wte.weight")) + self.get("wpe.weight")[:length]
+        x_BTE = self.drop(x_BTE)
+        for layer in range(self.config.layers):
+            p = f"h.{layer}."
+            x_BTE = x_BTE + self.drop(self.attention(self.norm(x_BTE, p + "ln_1"), p))
+            hidden = F.gelu(
+                self.linear(self.norm(x_BTE, p + "ln_2"), p + "mlp.c_fc"), approximate="tanh"
+            )
+            x_BTE = x_BTE + self.drop(self.linear(hidden, p + "mlp.c_proj"))
+        return F.linear(self.norm(x_BTE, "ln_f"), self.get("wte.weight"))
+
+    def attention(self, x_BTE: Tensor, p: str) -> Tensor:
+        batch, length, width = x_BTE.shape
+        q, k, v = (
+            part.view(batch, length, self.config.heads, -1).transpose(1, 2)
+            for part in self.linear(x_BTE, p + "attn.c_attn").chunk(3, -1)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.linear(mixed.transpose(1, 2).reshape(batch, length, width), p + "attn.c_proj")
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        return F.linear(x, self.get(f"{name}.weight").t(), self.get(f"{name}.bias"))
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(
+            x, (self.config.width,), self.get(f"{name}.weight"), self.get(f"{name}.bias")
+        )
+
+    def drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)

@@ -1,0 +1,144 @@
+"""Arrays -> training batches, each a function of (seed, step) alone, so that a run can resume.
+
+Shape legend: B batch, C channels, Y rows, X columns, T tokens, L classes.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from luminanet.errors import DataError
+from training.config import TrainConfig
+from training.data import Images, Tokens
+
+PADDING = 4
+HELD_OUT_BLOCKS = 64
+HELD_OUT_IMAGES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`targets`: class or token ids, or (mixup) class probabilities [B, L]."""
+
+    inputs: Tensor
+    targets: Tensor
+
+
+class Source(Protocol):
+    """Where batches come from; `unit` names what is counted for the speed."""
+
+    unit: str
+    units_per_step: int
+    held_out: list[Batch]
+
+    def batch(self, step: int) -> Batch: ...
+
+
+class ImageSource:
+    """CIFAR-10 with random crop, mirror and mixup; the last share of a permutation held out."""
+
+    unit = "images"
+
+    def __init__(self, images: Images, config: TrainConfig, classes: int) -> None:
+        order = np.random.default_rng(config.seed).permutation(len(images))
+        held = round(len(images) * config.held_out)
+        if held < 1 or len(images) - held < config.batch:
+            raise DataError(
+                f"{len(images)} images are too few for batches of {config.batch} and "
+                f"{held} held out: lower --batch"
+            )
+        self.config, self.classes = config, classes
+        self.units_per_step = config.batch
+        train = images.part(order[held:])
+        self.labels = torch.from_numpy(train.labels_N)
+        self.padded = F.pad(torch.from_numpy(train.pixels_NCYX).float(), (PADDING,) * 4, "reflect")
+        self.padded = self.padded.to(torch.uint8)
+        kept = images.part(order[:held][:HELD_OUT_IMAGES])
+        self.held_out = [
+            Batch(scale(torch.from_numpy(kept.pixels_NCYX[i : i + 500])), labels)
+            for i in range(0, len(kept), 500)
+            for labels in [torch.from_numpy(kept.labels_N[i : i + 500])]
+        ]
+
+    def batch(self, step: int) -> Batch:
+        rows = self.rows(step)
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+        images = scale(self.crop(self.padded[rows], generator))
+        labels = self.labels[rows]
+        if self.config.mixup and torch.rand(1, generator=generator).item() < 0.5:
+            return self.mix(images, labels, step)
+        return Batch(images, labels)
+
+    def rows(self, step: int) -> Tensor:
+        """Every epoch is a permutation of its own; the last incomplete batch is left out."""
+        per_epoch = len(self.labels) // self.config.batch
+        epoch, within = divmod(step, per_epoch)
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.labels))
+        start = within * self.config.batch
+        return torch.from_numpy(order[start : start + self.config.batch])
+
+    def crop(self, padded: Tensor, generator: torch.Generator) -> Tensor:
+        """A random window of each image, mirrored half of the time."""
+        batch, channels, height, width = padded.shape
+        size = height - 2 * PADDING
+        offsets = torch.randint(0, 2 * PADDING + 1, (2, batch, 1), generator=generator)
+        mirror = torch.rand(batch, 1, generator=generator) < 0.5
+        if not self.config.augment:
+            offsets, mirror = torch.full_like(offsets, PADDING), torch.zeros_like(mirror)
+        along = torch.arange(size)[None]
+        rows = offsets[0] + along
+        columns = offsets[1] + torch.where(mirror, size - 1 - along, along)
+        index = (rows[:, :, None] * width + columns[:, None, :]).view(batch, 1, -1)
+        flat = padded.view(batch, channels, -1).gather(2, index.expand(-1, channels, -1))
+        return flat.view(batch, channels, size, size)
+
+    def mix(self, images: Tensor, labels: Tensor, step: int) -> Batch:
+        rng = np.random.default_rng([self.config.seed, step, 1])
+        share = float(rng.beta(self.config.mixup, self.config.mixup))
+        other = torch.from_numpy(rng.permutation(len(labels)))
+        hot = F.one_hot(labels, self.classes).float()
+        return Batch(images.lerp(images[other], 1 - share), hot.lerp(hot[other], 1 - share))
+
+
+class TextSource:
+    """Random windows of `context` tokens; the last share of the stream is held out."""
+
+    unit = "tokens"
+
+    def __init__(self, tokens: Tokens, config: TrainConfig) -> None:
+        ids = torch.from_numpy(tokens.ids_N)
+        held = max(round(len(ids) * config.held_out), config.context + 1)
+        self.train = ids[:-held]
+        if len(self.train) <= config.context + 1:
+            raise DataError(
+                f"{len(ids)} tokens are too few for a context of {config.context}: lower --context"
+            )
+        self.config = config
+        self.units_per_step = config.batch * config.context
+        inputs, targets = blocks(ids[-held:], config.context)
+        self.held_out = [
+            Batch(inputs[i : i + 8], targets[i : i + 8])
+            for i in range(0, min(len(inputs), HELD_OUT_BLOCKS), 8)
+        ]
+
+    def batch(self, step: int) -> Batch:
+        context = self.config.context
+        rng = np.random.default_rng([self.config.seed, step])
+        starts = rng.integers(0, len(self.train) - context - 1, self.config.batch)
+        rows = torch.stack([self.train[s : s + context + 1] for s in starts.tolist()])
+        return Batch(rows[:, :-1], rows[:, 1:])
+
+
+def scale(pixels: Tensor) -> Tensor:
+    """Bytes -> 0..1."""
+    return pixels.float() / 255
+
+
+def blocks(ids: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    """Consecutive blocks [n, context] and the token that follows each of their positions."""
+    n = (len(ids) - 1) // context
+    return ids[: n * context].view(n, context), ids[1 : n * context + 1].view(n, context)

@@ -1,0 +1,217 @@
+"""TrainConfig and the named presets: every choice of a run in one place.
+
+`seeding` gives the topology a run starts from; evolution changes it from there.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from luminanet.errors import ConfigError
+from luminanet.topology import (
+    Activation,
+    Cluster,
+    Connection,
+    ImageInput,
+    Interval,
+    Patch,
+    TextInput,
+    Topology,
+)
+
+
+class DataSet(StrEnum):
+    CIFAR10 = "cifar10"
+    TINYSTORIES = "tinystories"
+
+
+@dataclass(frozen=True, slots=True)
+class EvolutionConfig:
+    """When and how far a network changes itself; start and stop are shares of all steps."""
+
+    start: float = 0.02
+    stop: float = 0.4
+    events: int = 24
+    max_parameters: int = 1_150_000
+    max_level: int = 2
+    max_width: int = 128
+    neurons: int = 32
+    """Neurons that one growth adds, or one shrinking removes."""
+    connections: int = 12
+    """Connections that one event adds at most."""
+    grown: int = 3
+    """Clusters that one event grows at most."""
+    tolerance: float = 0.002
+    """Held-out loss that a removal may cost, relative, before it is taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """A whole run. `batch` counts images, or sequences of `context` tokens."""
+
+    preset: str
+    data_set: DataSet
+    model: str
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int = 0
+    weight_decay: float = 0.05
+    beta2: float = 0.99
+    warmup: float = 0.05
+    ema: float = 0.998
+    gate_rate: float = 5.0
+    """Learning rate of the gates relative to the other weights."""
+    clip: float = 0.0
+    """Largest gradient norm; 0 for no limit."""
+    dropout: float = 0.0
+    mixup: float = 0.0
+    smoothing: float = 0.0
+    augment: bool = True
+    context: int = 256
+    vocab_size: int = 4096
+    width: int = 128
+    channel: int = 64
+    seeding: str = ""
+    evolution: EvolutionConfig | None = None
+    held_out: float = 0.04
+    """Share of the training data kept apart to judge mutations; never trained on."""
+    check_every: int = 250
+    """Steps between evaluations and resumable saves."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1:
+            raise ConfigError("steps and batch must be at least 1")
+        if not 0 < self.learning_rate < 1:
+            raise ConfigError(f"learning rate {self.learning_rate} is not between 0 and 1")
+        if self.model not in ("luminanet", "gpt2"):
+            raise ConfigError(f"model {self.model!r} is neither luminanet nor gpt2")
+        if self.model == "luminanet" and self.seeding not in SEEDINGS:
+            raise ConfigError(f"seeding {self.seeding!r} is none of {sorted(SEEDINGS)}")
+
+    @property
+    def is_text(self) -> bool:
+        return self.data_set is DataSet.TINYSTORIES
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types only."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+
+# ---------------------------------------------------------------------- topologies to start from
+
+
+def _grid(size: int, step: int, channels: tuple[int, ...]) -> list[Patch]:
+    spots = range(0, 33 - size, step)
+    return [Patch(channels, top, left, size, size) for top in spots for left in spots]
+
+
+def _image(patches_by_level: list[list[Patch]], width: int, channel: int) -> Topology:
+    """One unconnected cluster per patch, `patches_by_level[k]` on level k."""
+    placed = [(level, p) for level, patches in enumerate(patches_by_level) for p in patches]
+    return Topology(
+        input=ImageInput(3, 32, 32),
+        channel=channel,
+        outputs=10,
+        activation=Activation.GELU,
+        clusters=tuple(Cluster(i, level, width, (p,)) for i, (level, p) in enumerate(placed)),
+    )
+
+
+def paper_image(width: int, channel: int, _vocab_size: int) -> Topology:
+    """The paper's input layer: channel-wise 16x16 patches, 4 x 3 = 12 clusters."""
+    return _image([[p for c in range(3) for p in _grid(16, 16, (c,))]], width, channel)
+
+
+def fine_image(width: int, channel: int, _vocab_size: int) -> Topology:
+    """16 clusters, each sees one 8x8 patch in colour."""
+    return _image([_grid(8, 8, (0, 1, 2))], width, channel)
+
+
+# Each cluster also sees the last token (model.md, network H): (start, stop) lags.
+LAGS = (
+    ((0, 1), (1, 2)),
+    ((0, 1), (1, 2), (2, 3)),
+    ((0, 1), (2, 3), (3, 4)),
+    ((0, 1), (4, 5), (5, 6)),
+    ((0, 1), (6, 8), (8, 12)),
+    ((0, 1), (12, 16), (16, 24)),
+    ((0, 1), (24, 40), (40, 64)),
+    ((0, 1), (0, 16), (0, 128)),
+)
+
+
+def lags_text(width: int, channel: int, vocab_size: int) -> Topology:
+    """Eight clusters on near and far lags, two levels of four, connected by evolution."""
+    return Topology(
+        input=TextInput(vocab_size, embedding=128, window=128),
+        channel=channel,
+        outputs=128,
+        activation=Activation.GELU,
+        clusters=tuple(
+            Cluster(i, i // 4, width, tuple(Interval(*lag) for lag in lags))
+            for i, lags in enumerate(LAGS)
+        ),
+    )
+
+
+def bus_text(width: int, channel: int, vocab_size: int) -> Topology:
+    """`lags_text` with each level hearing all of the other from the start (model.md, HB)."""
+    seed = lags_text(width, channel, vocab_size)
+    levels = [(c.id, c.level) for c in seed.clusters]
+    links = [Connection(source=s, target=t) for s, a in levels for t, b in levels if a != b]
+    return seed.having(seed.clusters, links)
+
+
+SEEDINGS = {
+    "paper": paper_image,
+    "fine": fine_image,
+    "lags": lags_text,
+    "bus": bus_text,
+}
+
+# ---------------------------------------------------------------------- presets
+
+_CIFAR10 = TrainConfig(
+    preset="cifar10",
+    data_set=DataSet.CIFAR10,
+    model="luminanet",
+    seeding="fine",
+    steps=10000,
+    batch=512,
+    learning_rate=2e-3,
+    width=32,
+    channel=64,
+    mixup=0.5,
+    smoothing=0.1,
+    evolution=EvolutionConfig(),
+)
+_TINYSTORIES = TrainConfig(
+    preset="tinystories",
+    data_set=DataSet.TINYSTORIES,
+    model="luminanet",
+    seeding="lags",
+    steps=2700,
+    batch=16,
+    learning_rate=3e-3,
+    weight_decay=0.1,
+    beta2=0.98,
+    clip=1.0,
+    width=128,
+    channel=64,
+    evolution=EvolutionConfig(
+        events=8, max_parameters=1_400_000, max_level=1, max_width=192, stop=0.3, connections=5
+    ),
+)
+PRESETS = {
+    config.preset: config
+    for config in (
+        _CIFAR10,
+        replace(_CIFAR10, preset="cifar10-paper", seeding="paper"),
+        _TINYSTORIES,
+        replace(_TINYSTORIES, preset="tinystories-bus", seeding="bus", evolution=None),
+        replace(_TINYSTORIES, preset="gpt2", model="gpt2", seeding="", width=256, evolution=None),
+    )
+}

@@ -1,0 +1,61 @@
+"""Topology -> FrozenNet with seeded random weights: where a run starts."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
+from luminanet.topology import Cluster, TextInput, Topology
+
+READOUT_SCALE = 0.3
+EMBEDDING_SCALE = 0.02
+
+
+def initial_net(
+    topology: Topology, seed: int, pixels_NCYX: NDArray[np.uint8] | None = None
+) -> FrozenNet:
+    """Normal weights of variance 1 / inputs; connections that are there start with gate 1.
+
+    `pixels_NCYX`: training images, for the normalisation of an image network.
+    """
+    rng = np.random.default_rng(seed)
+    return FrozenNet(
+        topology=topology,
+        clusters={c.id: _cluster(topology, c, rng) for c in topology.clusters},
+        gates=dict.fromkeys(topology.connections, 1.0),
+        head=_head(topology, rng, pixels_NCYX),
+    )
+
+
+def _normal(rng: np.random.Generator, inputs: int, outputs: int, scale: float = 1.0) -> Array:
+    deviation = scale / np.sqrt(max(1, inputs))
+    return np.asarray(rng.standard_normal((inputs, outputs)) * deviation, np.float32)
+
+
+def _cluster(topology: Topology, cluster: Cluster, rng: np.random.Generator) -> ClusterWeights:
+    return ClusterWeights(
+        see_IH=_normal(rng, topology.inputs(cluster), cluster.width),
+        bias_H=np.zeros(cluster.width, np.float32),
+        hear_DH=_normal(rng, topology.channel, cluster.width),
+        send_HD=_normal(rng, cluster.width, topology.channel),
+        readout_HO=_normal(rng, cluster.width, topology.outputs, READOUT_SCALE),
+    )
+
+
+def _head(
+    topology: Topology, rng: np.random.Generator, pixels_NCYX: NDArray[np.uint8] | None
+) -> ImageHead | TextHead:
+    if isinstance(topology.input, TextInput):
+        vocab, width = topology.input.vocab_size, topology.input.embedding
+        one, zero = np.ones(width, np.float32), np.zeros(width, np.float32)
+        embed = (rng.standard_normal((vocab, width)) * EMBEDDING_SCALE).astype(np.float32)
+        return TextHead(embed, one, zero, one, zero)
+    bias = np.zeros(topology.outputs, np.float32)
+    channels = topology.input.channels
+    if pixels_NCYX is None:
+        return ImageHead(np.zeros(channels, np.float32), np.ones(channels, np.float32), bias)
+    axes = (0, 2, 3)
+    return ImageHead(
+        mean_C=(pixels_NCYX.mean(axes) / 255).astype(np.float32),
+        std_C=(pixels_NCYX.std(axes) / 255).astype(np.float32),
+        bias_O=bias,
+    )

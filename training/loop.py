@@ -1,0 +1,261 @@
+"""The run: data -> batches -> steps, with evolution, progress, TensorBoard, and exact resume.
+
+state.pt in the run's folder is what a second start resumes from; it is written every
+`check_every` steps, before and after every event of evolution, and when the run is interrupted.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from luminanet.errors import CheckpointError, MissingExtraError
+from luminanet.frozen import FrozenNet
+from luminanet.gpt2 import Gpt2Config
+from luminanet.tokenizer import Tokenizer
+from training import checkpoint
+from training.baselines.gpt2 import Gpt2
+from training.batches import ImageSource, Source, TextSource
+from training.config import SEEDINGS, TrainConfig
+from training.data import LABELS, load_images, load_stories, tokenize
+from training.evolve import Event, event_steps, evolve
+from training.initial import initial_net
+from training.network import Network
+from training.trainer import Model, Score, Trainer
+
+STATE = "state.pt"
+CHECKPOINT = "ckpt.pt"
+EVENTS = "evolution.jsonl"
+SMOOTHING = 0.98
+
+
+class Interrupted(Exception):  # noqa: N818 - an outcome, not a fault
+    """The run was asked to stop; its state is saved."""
+
+    def __init__(self, number: int, step: int) -> None:
+        super().__init__(f"saved at step {step}: run the same command again to resume")
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Data of a run, ready to train on."""
+
+    source: Source
+    first_net: FrozenNet | Gpt2Config
+    tokenizer: str | None
+    labels: tuple[str, ...]
+
+
+def prepare(config: TrainConfig, folder: Path | None, tokenizer: Path | None) -> Task:
+    """Loads and tokenizes; the tokenizer is trained on the training stories unless given."""
+    if not config.is_text:
+        images = load_images(folder, "train")
+        topology = SEEDINGS[config.seeding](config.width, config.channel, config.vocab_size)
+        net = initial_net(topology, config.seed, images.pixels_NCYX)
+        return Task(ImageSource(images, config, len(LABELS)), net, None, LABELS)
+    stories = load_stories(folder, "train")
+    if tokenizer is None:
+        words = Tokenizer.train(stories, config.vocab_size)
+    else:
+        words = Tokenizer.from_json(tokenizer.read_text("utf-8"))
+    source = TextSource(tokenize(stories, words), config)
+    if config.model == "gpt2":
+        heads = max(1, config.width // 32)
+        first: FrozenNet | Gpt2Config = Gpt2Config(
+            words.vocab_size, config.context, config.width, heads
+        )
+    else:
+        topology = SEEDINGS[config.seeding](config.width, config.channel, words.vocab_size)
+        first = initial_net(topology, config.seed)
+    return Task(source, first, words.to_json(), ())
+
+
+def build(first: FrozenNet | Gpt2Config, config: TrainConfig) -> Model:
+    if isinstance(first, Gpt2Config):
+        return Gpt2(first, config.seed, config.dropout)
+    return Network(first, config.dropout)
+
+
+class Run:
+    """One training run in one folder."""
+
+    def __init__(
+        self, config: TrainConfig, task: Task, out: Path, device: torch.device, command: str
+    ) -> None:
+        self.config, self.task, self.out, self.command = config, task, out, command
+        self.history: list[Event] = []
+        self.seconds = 0.0
+        self.trainer = Trainer(build(task.first_net, config), config, device)
+        self.resumed = self._resume()
+
+    # ------------------------------------------------------------------ state
+
+    def _resume(self) -> bool:
+        path = self.out / STATE
+        if not path.exists():
+            return False
+        raw = checkpoint.read_torch(path)
+        saved = raw.get("config")
+        if saved != self.config.to_dict():
+            wanted = self.config.to_dict()
+            odd = sorted(k for k in wanted if (saved or {}).get(k) != wanted[k])
+            raise CheckpointError(
+                f"{path} belongs to a run with other settings ({', '.join(odd)}): "
+                "give them again to resume it, or choose another --out"
+            )
+        if raw["net"] is not None:
+            frozen = checkpoint.unpack_net(raw["net"])
+            self.trainer.use(Network(frozen, self.config.dropout))
+        self.trainer.restore(raw["trainer"])
+        self.history = [Event(**event) for event in json.loads(raw["history"])]
+        self.seconds = raw["seconds"]
+        return True
+
+    def save(self) -> None:
+        model = self.trainer.model
+        body: dict[str, Any] = {
+            "config": self.config.to_dict(),
+            "net": checkpoint.pack_net(model.freeze()) if isinstance(model, Network) else None,
+            "trainer": self.trainer.state(),
+            "history": json.dumps([event.to_dict() for event in self.history]),
+            "seconds": self.seconds,
+        }
+        checkpoint.write_torch(self.out / STATE, body)
+
+    # ------------------------------------------------------------------ training
+
+    def train(self) -> Path:
+        """To the end; returns the checkpoint. Raises Interrupted after SIGINT or SIGTERM."""
+        events = set(event_steps(self.config))
+        evolved = {event.step for event in self.history}
+        loss = 0.0
+        with stop_signals() as stop, board(self.out) as writer, self.progress() as bar:
+            while self.trainer.step < self.config.steps:
+                started = time.monotonic()
+                step = self.trainer.step
+                if step in events and step not in evolved:
+                    self._evolve(writer)
+                    evolved.add(step)
+                now = self.trainer.train(self.task.source.batch(step))
+                loss = now if loss == 0.0 else SMOOTHING * loss + (1 - SMOOTHING) * now
+                self.seconds += time.monotonic() - started
+                bar.update(self.task.source.units_per_step)
+                bar.set_postfix_str(f"loss {loss:.3f}{self.note}", refresh=False)
+                writer.add_scalar("loss/train", now, self.trainer.step)
+                if self.trainer.step % self.config.check_every == 0:
+                    self._check(writer)
+                if stop:
+                    self.save()
+                    raise Interrupted(stop[0], self.trainer.step)
+        self.save()
+        return self._finish()
+
+    note = ""
+
+    def _evolve(self, writer: Any) -> None:
+        assert self.config.evolution is not None
+        tried = evolve(self.trainer, self.task.source, self.config.evolution, self.history)
+        self.history += tried
+        lines = [json.dumps(event.to_dict()) + "\n" for event in self.history]
+        fresh = self.out / f".{EVENTS}"
+        fresh.write_text("".join(lines), "utf-8")
+        fresh.replace(self.out / EVENTS)
+        for name in ("clusters", "connections", "parameters"):
+            if tried:
+                writer.add_scalar(f"network/{name}", getattr(tried[-1], name), self.trainer.step)
+
+    def score(self) -> Score:
+        with self.trainer.averaged():
+            return self.trainer.score(self.task.source.held_out)
+
+    def _check(self, writer: Any) -> None:
+        score = self.score()
+        writer.add_scalar("loss/held_out", score.loss, self.trainer.step)
+        if self.config.is_text:
+            writer.add_scalar("perplexity/held_out", score.perplexity, self.trainer.step)
+            self.note = f", perplexity {score.perplexity:.2f}"
+        else:
+            writer.add_scalar("accuracy/held_out", score.accuracy, self.trainer.step)
+            self.note = f", accuracy {score.accuracy:.1%}"
+        self.save()
+
+    def progress(self) -> "tqdm[Any]":
+        units = self.task.source.units_per_step
+        return tqdm(
+            total=self.config.steps * units,
+            initial=self.trainer.step * units,
+            unit=f" {self.task.source.unit}",
+            unit_scale=True,
+            mininterval=1.0,
+            desc=self.config.preset,
+        )
+
+    def _finish(self) -> Path:
+        score = self.score()
+        with self.trainer.averaged():
+            net = self.trainer.model.freeze()
+        measure = (
+            {"held_out_perplexity": score.perplexity}
+            if self.config.is_text
+            else {"held_out_accuracy": score.accuracy}
+        )
+        path = self.out / CHECKPOINT
+        checkpoint.save(
+            path,
+            checkpoint.Checkpoint(
+                name=f"{self.config.model}-{self.config.data_set.value}",
+                net=net,
+                tokenizer=self.task.tokenizer,
+                labels=self.task.labels,
+                figures={
+                    "held_out_loss": score.loss,
+                    **measure,
+                    "steps": self.trainer.step,
+                    "examples": self.trainer.step * self.task.source.units_per_step,
+                    "training_seconds": round(self.seconds, 1),
+                },
+                command=self.command,
+            ),
+        )
+        return path
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """A list that receives SIGINT or SIGTERM; a second one ends the process at once."""
+    received: list[int] = []
+    old: dict[signal.Signals, Any] = {}
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, old[signal.Signals(number)])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        old[number] = signal.signal(number, remember)
+    try:
+        yield received
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def board(out: Path) -> Iterator[Any]:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard", "train") from error
+    writer = SummaryWriter(str(out / "tensorboard"))
+    try:
+        yield writer
+    finally:
+        writer.close()

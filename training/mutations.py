@@ -1,0 +1,135 @@
+"""Topology -> Topology: the operators of evolution, as data and pure functions.
+
+What happens to the weights is in transplant.py. Source: arXiv 2601.19508 (splitting, growth,
+connection, pruning); what keeps the function is our choice, see transplant.py.
+"""
+
+from dataclasses import dataclass, replace
+
+from luminanet.errors import TopologyError
+from luminanet.topology import Cluster, Connection, Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Divide a cluster in two: on its own level, or with the new one on a deeper `level`."""
+
+    cluster: int
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grow:
+    """Add neurons to a cluster."""
+
+    cluster: int
+    neurons: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shrink:
+    """Remove these neurons (indices) from a cluster."""
+
+    cluster: int
+    neurons: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Let `target` hear `source`."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Prune a connection."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Prune a whole cluster, with all its connections."""
+
+    cluster: int
+
+
+Mutation = Split | Grow | Shrink | Connect | Disconnect | Remove
+
+
+def apply(topology: Topology, mutation: Mutation) -> Topology:
+    """The mutated topology; raises TopologyError when the mutation cannot be done."""
+    match mutation:
+        case Split(cluster, level):
+            return split(topology, topology.cluster(cluster), level)
+        case Grow(cluster, neurons):
+            if neurons < 1:
+                raise TopologyError(f"a growth by {neurons} neurons is none")
+            return resize(topology, topology.cluster(cluster), neurons)
+        case Shrink(cluster, dropped):
+            return shrink(topology, topology.cluster(cluster), dropped)
+        case Connect(source, target):
+            link = Connection(source=source, target=target)
+            return topology.having(topology.clusters, [*topology.connections, link])
+        case Disconnect(source, target):
+            return disconnect(topology, Connection(source=source, target=target))
+        case Remove(cluster):
+            return remove(topology, topology.cluster(cluster))
+
+
+def new_id(topology: Topology) -> int:
+    return max(topology.by_id) + 1
+
+
+def split(topology: Topology, parent: Cluster, level: int) -> Topology:
+    """The twin sees and hears what its parent does.
+
+    On the parent's level it also speaks to all who hear the parent; on a deeper level it speaks
+    to nobody yet.
+    """
+    if level < parent.level:
+        raise TopologyError(f"cluster {parent.id} cannot be split towards a lower level")
+    twin = replace(parent, id=new_id(topology), level=level)
+    speaks = level == parent.level
+    links = {
+        Connection(source=s, target=t)
+        for link in topology.connections
+        for s in (_both(link.source, parent.id, twin.id) if speaks else (link.source,))
+        for t in _both(link.target, parent.id, twin.id)
+    }
+    return topology.having([*topology.clusters, twin], links)
+
+
+def _both(end: int, parent: int, twin: int) -> tuple[int, ...]:
+    return (parent, twin) if end == parent else (end,)
+
+
+def resize(topology: Topology, cluster: Cluster, neurons: int) -> Topology:
+    resized = replace(cluster, width=cluster.width + neurons)
+    clusters = [resized if c.id == cluster.id else c for c in topology.clusters]
+    return topology.having(clusters, topology.connections)
+
+
+def shrink(topology: Topology, cluster: Cluster, dropped: tuple[int, ...]) -> Topology:
+    inside = set(dropped) <= set(range(cluster.width)) and len(set(dropped)) == len(dropped)
+    if not dropped or not inside or len(dropped) == cluster.width:
+        raise TopologyError(
+            f"cluster {cluster.id} has {cluster.width} neurons: name some of them, not all"
+        )
+    return resize(topology, cluster, -len(dropped))
+
+
+def disconnect(topology: Topology, connection: Connection) -> Topology:
+    if connection not in topology.connections:
+        raise TopologyError(f"there is no {connection}")
+    links = [link for link in topology.connections if link != connection]
+    return topology.having(topology.clusters, links)
+
+
+def remove(topology: Topology, cluster: Cluster) -> Topology:
+    clusters = [c for c in topology.clusters if c.id != cluster.id]
+    links = [c for c in topology.connections if cluster.id not in (c.source, c.target)]
+    return topology.having(clusters, links)

@@ -1,0 +1,283 @@
+"""nn.Module from a Topology: clusters of equal shape on one level run as one batched product.
+
+Parameters are stacked per group of clusters; `pack` and `unpack` convert between a FrozenNet
+and these stacks (also for optimizer moments). Shape legend: K clusters of a group, N all
+clusters, B batch (images, or sequences x positions), T tokens, and the legend of frozen.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead, TextHead
+from luminanet.reference import NORM_EPSILON, field_indices
+from luminanet.topology import (
+    Activation,
+    Cluster,
+    ImageInput,
+    Interval,
+    TextInput,
+    Topology,
+)
+
+STACKED = {
+    "see": "see_IH",
+    "bias": "bias_H",
+    "hear": "hear_DH",
+    "send": "send_HD",
+    "readout": "readout_HO",
+}
+TEXT_HEAD = ("embed_VE", "norm_in_scale_E", "norm_in_bias_E", "norm_out_scale_E", "norm_out_bias_E")
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    Activation.GELU: F.gelu,
+    Activation.RELU: F.relu,
+    Activation.SILU: F.silu,
+    Activation.TANH: torch.tanh,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Clusters of one level with equal inputs and width, at positions first .. last-1."""
+
+    level: int
+    clusters: tuple[Cluster, ...]
+    inputs: int
+    first: int
+    below: int
+    """How many clusters lie on lower levels: positions 0 .. below-1."""
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.clusters)
+
+
+def groups_of(topology: Topology) -> tuple[Group, ...]:
+    def shape(cluster: Cluster) -> tuple[int, int, int]:
+        return cluster.level, topology.inputs(cluster), cluster.width
+
+    groups: list[Group] = []
+    for (level, inputs, _), members in groupby(sorted(topology.clusters, key=shape), shape):
+        first = groups[-1].last if groups else 0
+        below = sum(c.level < level for c in topology.clusters)
+        groups.append(Group(level, tuple(members), inputs, first, below))
+    return tuple(groups)
+
+
+def pack(net: FrozenNet) -> dict[str, Tensor]:
+    """Parameter name -> stacked tensor, for the module of the same topology."""
+    packed: dict[str, Tensor] = {}
+    for g, group in enumerate(groups_of(net.topology)):
+        for name, attribute in STACKED.items():
+            arrays = [getattr(net.clusters[c.id], attribute) for c in group.clusters]
+            stack = torch.from_numpy(np.stack(arrays))
+            packed[f"{name}_{g}"] = stack[:, None] if name == "bias" else stack
+    at = positions(net.topology)
+    gates_NN = torch.zeros(len(at), len(at))
+    for c, gate in net.gates.items():
+        gates_NN[at[c.target], at[c.source]] = float(gate)
+    packed["gates"] = gates_NN
+    names = ("bias_O",) if isinstance(net.head, ImageHead) else TEXT_HEAD
+    return packed | {name: torch.from_numpy(np.array(getattr(net.head, name))) for name in names}
+
+
+def unpack(net: FrozenNet, packed: Mapping[str, Tensor]) -> FrozenNet:
+    """A FrozenNet like `net` (same topology) with the numbers of `packed`."""
+    arrays = {name: t.detach().float().cpu().numpy().copy() for name, t in packed.items()}
+    clusters: dict[int, ClusterWeights] = {}
+    for g, group in enumerate(groups_of(net.topology)):
+        for k, cluster in enumerate(group.clusters):
+            weights = {a: arrays[f"{name}_{g}"][k] for name, a in STACKED.items()}
+            weights["bias_H"] = weights["bias_H"][0]
+            clusters[cluster.id] = ClusterWeights(**weights)
+    at = positions(net.topology)
+    gates = {c: float(arrays["gates"][at[c.target], at[c.source]]) for c in net.gates}
+    if isinstance(net.head, ImageHead):
+        head: ImageHead | TextHead = ImageHead(net.head.mean_C, net.head.std_C, arrays["bias_O"])
+    else:
+        head = TextHead(**{name: arrays[name] for name in TEXT_HEAD})
+    return FrozenNet(net.topology, clusters, gates, head)
+
+
+def positions(topology: Topology) -> dict[int, int]:
+    """Cluster id -> row and column of the gate matrix."""
+    members = [c.id for group in groups_of(topology) for c in group.clusters]
+    return {cluster: position for position, cluster in enumerate(members)}
+
+
+class Network(nn.Module):
+    """The trainable two-pass network; the same numbers as luminanet.reference."""
+
+    mask_NN: Tensor
+    share_N1: Tensor
+
+    def __init__(self, net: FrozenNet, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.frozen = net
+        self.topology = net.topology
+        self.groups = groups_of(net.topology)
+        self.dropout = dropout
+        for name, value in pack(net).items():
+            self.register_parameter(name, nn.Parameter(value))
+        at = positions(net.topology)
+        mask_NN = torch.zeros(len(at), len(at))
+        for c in net.topology.connections:
+            mask_NN[at[c.target], at[c.source]] = 1
+        self.register_buffer("mask_NN", mask_NN)
+        self.register_buffer("share_N1", 1 / mask_NN.sum(1, keepdim=True).clamp(min=1))
+        self.inputs = (
+            ImageFields(net.topology, net.head, self.groups)
+            if isinstance(net.head, ImageHead)
+            else TextFields(net.topology, self.groups)
+        )
+
+    def freeze(self) -> FrozenNet:
+        return unpack(self.frozen, dict(self.named_parameters()))
+
+    def stack(self, name: str, g: int) -> Tensor:
+        return self.get_parameter(f"{name}_{g}")
+
+    def forward(self, inputs: Tensor, probe_NN: Tensor | None = None) -> Tensor:
+        """Images [B, C, Y, X] in 0..1 -> [B, classes]; token ids [B, T] -> [B, T, vocab].
+
+        `probe_NN` (zeros that require a gradient) is added to the mixing matrix, so that its
+        gradient tells what every connection would be worth, present or not.
+        """
+        if isinstance(self.inputs, ImageFields):
+            return self.two_pass(self.inputs(inputs), probe_NN) + self.get_parameter("bias_O")
+        p = self.get_parameter
+        width = (p("embed_VE").shape[1],)
+        embedded_BTE = F.layer_norm(
+            F.embedding(inputs, p("embed_VE")),
+            width,
+            p("norm_in_scale_E"),
+            p("norm_in_bias_E"),
+            NORM_EPSILON,
+        )
+        out = self.two_pass(self.inputs(embedded_BTE), probe_NN).view(embedded_BTE.shape)
+        normed = F.layer_norm(
+            out + embedded_BTE,
+            width,
+            p("norm_out_scale_E"),
+            p("norm_out_bias_E"),
+            NORM_EPSILON,
+        )
+        return F.linear(normed, p("embed_VE"))
+
+    def two_pass(self, seen: list[Tensor], probe_NN: Tensor | None) -> Tensor:
+        """Sum of all readouts [B, O]; seen[g] is [K, B, I]."""
+        mix_NN = self.get_parameter("gates") * self.mask_NN * self.share_N1
+        mix_NN = mix_NN if probe_NN is None else mix_NN + probe_NN
+        drives = [
+            torch.baddbmm(self.stack("bias", g), x, self.stack("see", g))
+            for g, x in enumerate(seen)
+        ]
+        connected = probe_NN is not None or bool(self.topology.connections)
+        first_NBD: Tensor | None = None
+        hidden: list[Tensor] = []
+        for g, group in enumerate(self.groups):
+            signal = self.mix(mix_NN, group, first_NBD, group.below) if connected else None
+            hidden.append(self.visit(g, drives[g], signal))
+            if connected:
+                first_NBD = _append(first_NBD, hidden[g] @ self.stack("send", g))
+        if first_NBD is not None:
+            second_NBD: Tensor | None = None
+            for g, group in enumerate(self.groups):
+                latest = first_NBD
+                if second_NBD is not None and group.below:
+                    latest = torch.cat([second_NBD[: group.below], first_NBD[group.below :]])
+                signal = self.mix(mix_NN, group, latest, len(latest))
+                hidden[g] = self.visit(g, drives[g], signal)
+                if group.level < self.groups[-1].level:
+                    second_NBD = _append(second_NBD, hidden[g] @ self.stack("send", g))
+        return self.read(hidden)
+
+    def mix(self, mix_NN: Tensor, group: Group, messages: Tensor | None, n: int) -> Tensor | None:
+        """The signals [K, B, D] that a group receives from the first n messages."""
+        if messages is None or n == 0:
+            return None
+        rows = mix_NN[group.first : group.last, :n]
+        return (rows @ messages[:n].flatten(1)).view(len(group.clusters), *messages.shape[1:])
+
+    def visit(self, g: int, drive: Tensor, signal: Tensor | None) -> Tensor:
+        if signal is not None:
+            drive = torch.baddbmm(drive, signal, self.stack("hear", g))
+        return ACTIVATIONS[self.topology.activation](drive)
+
+    def read(self, hidden: list[Tensor]) -> Tensor:
+        parts = [
+            torch.bmm(F.dropout(h, self.dropout, self.training), self.stack("readout", g)).sum(0)
+            for g, h in enumerate(hidden)
+        ]
+        return torch.stack(parts).sum(0)
+
+
+def _append(messages: Tensor | None, new: Tensor) -> Tensor:
+    return new if messages is None else torch.cat([messages, new])
+
+
+class ImageFields(nn.Module):
+    """Images [B, C, Y, X] -> per group the normalised pixels its clusters see, [K, B, I]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, topology: Topology, head: ImageHead, groups: tuple[Group, ...]) -> None:
+        super().__init__()
+        shape = topology.input
+        assert isinstance(shape, ImageInput)
+        self.register_buffer("mean", torch.from_numpy(head.mean_C)[:, None, None])
+        self.register_buffer("std", torch.from_numpy(head.std_C)[:, None, None])
+        self.shapes = [(len(g.clusters), g.inputs) for g in groups]
+        for g, group in enumerate(groups):
+            indices = np.stack([field_indices(c, shape) for c in group.clusters])
+            self.register_buffer(f"indices_{g}", torch.from_numpy(indices.reshape(-1)))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        pixels = ((images - self.mean) / self.std).flatten(1).t()
+        if torch.is_autocast_enabled(images.device.type):
+            pixels = pixels.to(torch.get_autocast_dtype(images.device.type))
+        pixels = pixels.contiguous()
+        return [
+            pixels[self.get_buffer(f"indices_{g}")].view(k, i, len(images)).transpose(1, 2)
+            for g, (k, i) in enumerate(self.shapes)
+        ]
+
+
+class TextFields(nn.Module):
+    """Embeddings [B, T, E] -> per group the pooled lags its clusters see, [K, B * T, I]."""
+
+    def __init__(self, topology: Topology, groups: tuple[Group, ...]) -> None:
+        super().__init__()
+        assert isinstance(topology.input, TextInput)
+        self.window = topology.input.window
+        self.intervals = [[c.intervals for c in group.clusters] for group in groups]
+
+    def forward(self, embedded_BTE: Tensor) -> list[Tensor]:
+        length = embedded_BTE.shape[1]
+        padded = F.pad(embedded_BTE, (0, 0, self.window, 0))
+        totals = F.pad(padded.float().cumsum(1), (0, 0, 1, 0))
+
+        def pooled(interval: Interval) -> Tensor:
+            """[B * T, E]; padded[:, window + t] is the token at t, lag 0."""
+            size = interval.stop - interval.start
+            low, high = self.window + 1 - interval.stop, self.window + 1 - interval.start
+            if size == 1:
+                view = padded[:, high - 1 : high - 1 + length]
+            else:
+                total = totals[:, high : high + length] - totals[:, low : low + length]
+                view = total / size**0.5
+            return view.flatten(0, 1).to(embedded_BTE.dtype)
+
+        needed = {i for group in self.intervals for fields in group for i in fields}
+        found = {interval: pooled(interval) for interval in sorted(needed)}
+        nothing = embedded_BTE.new_zeros(embedded_BTE[..., 0].numel(), 0)
+        return [
+            torch.stack([torch.cat([nothing, *(found[i] for i in fields)], 1) for fields in group])
+            for group in self.intervals
+        ]

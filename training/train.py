@@ -1,0 +1,108 @@
+"""Command line: `python -m training.train --preset cifar10 --data DIR` writes ckpt.pt.
+
+The baseline trains with the same command: `--preset gpt2`.
+"""
+
+import argparse
+import shlex
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+
+from luminanet.errors import ConfigError, LuminaNetError
+from training.config import PRESETS, EvolutionConfig, TrainConfig
+from training.data import ENVIRONMENT, resolve
+from training.loop import CHECKPOINT, Interrupted, Run, prepare
+
+OPTIONS = {
+    "steps": int,
+    "batch": int,
+    "seed": int,
+    "learning_rate": float,
+    "weight_decay": float,
+    "dropout": float,
+    "mixup": float,
+    "smoothing": float,
+    "context": int,
+    "vocab_size": int,
+    "width": int,
+    "channel": int,
+    "check_every": int,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    p.add_argument("--preset", required=True, choices=sorted(PRESETS), help="named configuration")
+    p.add_argument(
+        "--data",
+        help=f"folder of Parquet files; default {ENVIRONMENT}, else the Hugging Face hub",
+    )
+    p.add_argument("--out", type=Path, help="folder of the run (default runs/<preset>)")
+    p.add_argument("--tokenizer", type=Path, help="tokenizer.json to use instead of training one")
+    p.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+    p.add_argument("--threads", type=int, help="CPU threads of torch")
+    p.add_argument(
+        "--evolution-events", type=int, help="how often the network changes itself; 0 for never"
+    )
+    known = {field.name: field for field in fields(TrainConfig)}
+    for name, kind in OPTIONS.items():
+        assert name in known
+        p.add_argument(f"--{name.replace('_', '-')}", type=kind, help="instead of the preset's")
+    return p
+
+
+def configure(arguments: argparse.Namespace) -> TrainConfig:
+    config = PRESETS[arguments.preset]
+    given = {name: getattr(arguments, name) for name in OPTIONS}
+    config = replace(config, **{name: v for name, v in given.items() if v is not None})
+    events = arguments.evolution_events
+    if events is None:
+        return config
+    if events < 0:
+        raise ConfigError("--evolution-events must not be negative")
+    evolution = replace(config.evolution or EvolutionConfig(), events=events)
+    return replace(config, evolution=evolution if events else None)
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parser().parse_args(argv)
+    try:
+        config = configure(arguments)
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        out = arguments.out or Path("runs") / config.preset
+        task = prepare(config, resolve(arguments.data), arguments.tokenizer)
+        run = Run(config, task, out, torch.device(arguments.device), command_of(argv))
+        if run.resumed:
+            print(f"resuming {out} at step {run.trainer.step}", file=sys.stderr)
+        path = run.train()
+    except LuminaNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return 128 + interrupted.number
+    score = run.score()
+    measure = f"perplexity {score.perplexity:.3f}" if config.is_text else f"{score.accuracy:.2%}"
+    print(f"{path}: held-out loss {score.loss:.4f}, {measure}")
+    print(f"next: python export/freeze.py {path.parent / CHECKPOINT}")
+    return 0
+
+
+def command_of(argv: list[str]) -> str:
+    """The command that trains this again, without the folders of this machine."""
+    kept, skip = list[str](), False
+    for word in argv:
+        local = word.split("=")[0] in ("--data", "--out", "--tokenizer", "--threads")
+        if not skip and not local:
+            kept.append(word)
+        skip = local and "=" not in word
+    return shlex.join(["python", "-m", "training.train", *kept])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

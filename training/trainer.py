@@ -1,0 +1,186 @@
+"""One training step and its state: model, AdamW, and the moving average of the weights.
+
+The same for every model; evolution replaces the model between steps (evolve.py).
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from luminanet.errors import CheckpointError
+from training.baselines.gpt2 import Gpt2
+from training.batches import Batch
+from training.config import TrainConfig
+from training.network import Network
+
+Model = Network | Gpt2
+MIN_RATE = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Held-out loss (nats per example or token) and top-1 accuracy."""
+
+    loss: float
+    accuracy: float
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.loss, 50.0))
+
+
+class Trainer:
+    def __init__(self, model: Model, config: TrainConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.step = 0
+        self.use(model)
+
+    def use(self, model: Model) -> None:
+        """Trains `model` from here on, with fresh moments and its own weights as the average."""
+        self.model = model.to(self.device)
+        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.optimizer = torch.optim.AdamW(
+            self._groups(),
+            lr=self.config.learning_rate,
+            betas=(0.9, self.config.beta2),
+            fused=True,
+        )
+        for name, _ in self.model.named_parameters():
+            self.set_moments(name, *(torch.zeros_like(self.average[name]) for _ in range(2)))
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Weight decay for matrices only; gates learn faster (model.md: their rate x 5)."""
+        matrices, vectors, gates = [], [], []
+        for name, parameter in self.model.named_parameters():
+            if name == "gates":
+                gates.append(parameter)
+            elif parameter.dim() < 2 or name.startswith("bias"):
+                vectors.append(parameter)
+            else:
+                matrices.append(parameter)
+        decay = self.config.weight_decay
+        groups = [(matrices, decay, 1.0), (vectors, 0.0, 1.0), (gates, 0.0, self.config.gate_rate)]
+        return [
+            {"params": params, "weight_decay": decay, "rate": rate}
+            for params, decay, rate in groups
+            if params
+        ]
+
+    def moments(self, name: str) -> tuple[Tensor, Tensor]:
+        state = self.optimizer.state[self.model.get_parameter(name)]
+        return state["exp_avg"], state["exp_avg_sq"]
+
+    def set_moments(self, name: str, first: Tensor, second: Tensor) -> None:
+        self.optimizer.state[self.model.get_parameter(name)] = {
+            "step": torch.tensor(float(self.step), device=self.device),
+            "exp_avg": first.to(self.device),
+            "exp_avg_sq": second.to(self.device),
+        }
+
+    # ------------------------------------------------------------------ training
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine down to MIN_RATE of the peak."""
+        done = self.step / self.config.steps
+        if done < self.config.warmup:
+            return self.config.learning_rate * (done / self.config.warmup)
+        cosine = 0.5 * (
+            1 + math.cos(math.pi * (done - self.config.warmup) / (1 - self.config.warmup))
+        )
+        return self.config.learning_rate * max(cosine, MIN_RATE)
+
+    def train(self, batch: Batch) -> float:
+        """One step; returns the loss before it."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        rate = self.learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        self.model.train()
+        loss = self.loss(batch, self.config.smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=False)
+        self.step += 1
+        self._average()
+        return loss.item()
+
+    def loss(self, batch: Batch, smoothing: float = 0.0, probe: Tensor | None = None) -> Tensor:
+        logits = self.logits(batch, probe)
+        targets = batch.targets.to(self.device)
+        if not targets.is_floating_point():
+            targets = targets.flatten()
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+
+    def logits(self, batch: Batch, probe: Tensor | None = None) -> Tensor:
+        """Float32 logits [examples or tokens, classes]."""
+        inputs = batch.inputs.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            out: Tensor = self.model(inputs) if probe is None else self.model(inputs, probe)
+        return out.float().flatten(0, -2)
+
+    def _average(self) -> None:
+        decay = min(self.config.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                [self.average[name] for name, _ in self.model.named_parameters()],
+                [parameter.detach() for parameter in self.model.parameters()],
+                1 - decay,
+            )
+
+    # ------------------------------------------------------------------ evaluation
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the model has the averaged weights."""
+        live = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self._copy(self.average)
+        try:
+            yield
+        finally:
+            self._copy(live)
+
+    def _copy(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(values[name])
+
+    def score(self, batches: list[Batch]) -> Score:
+        self.model.eval()
+        loss, right, count = 0.0, 0, 0
+        with torch.no_grad():
+            for batch in batches:
+                logits, targets = self.logits(batch), batch.targets.to(self.device).flatten()
+                loss += F.cross_entropy(logits, targets, reduction="sum").item()
+                right += int((logits.argmax(-1) == targets).sum())
+                count += len(targets)
+        return Score(loss / count, right / count)
+
+    # ------------------------------------------------------------------ state
+
+    def state(self) -> dict[str, Any]:
+        """Everything `restore` needs, apart from the model's shape."""
+        names = [name for name, _ in self.model.named_parameters()]
+        return {
+            "step": self.step,
+            "weights": {n: self.model.get_parameter(n).detach().cpu() for n in names},
+            "average": {n: self.average[n].cpu() for n in names},
+            "first_moment": {n: self.moments(n)[0].cpu() for n in names},
+            "second_moment": {n: self.moments(n)[1].cpu() for n in names},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.step = state["step"]
+        if set(state["weights"]) != set(self.average):
+            raise CheckpointError("the saved run belongs to another network: use another --out")
+        self._copy(state["weights"])
+        for name in self.average:
+            self.average[name] = state["average"][name].to(self.device)
+            self.set_moments(name, state["first_moment"][name], state["second_moment"][name])
