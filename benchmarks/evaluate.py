@@ -1,0 +1,213 @@
+"""`python -m benchmarks.evaluate pretrained --data DIR`: what the frozen artifacts can do.
+
+Runs the ONNX files themselves on the CIFAR-10 test set and the TinyStories validation split, and
+writes benchmarks/quality.md, quality.json and the table in README.md. Text is cut into blocks of
+256 tokens; every model predicts the same tokens from what precedes them in their block, GPT-2
+through its KV cache, a token at a time, as it is served.
+
+Shape legend: N blocks, B batch, T tokens of a block, W window, V vocabulary.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from benchmarks.report import provenance, replace_marked, table
+from luminanet.errors import ArtifactError, LuminaNetError
+from luminanet.manifest import MODEL, TOKENIZER, Artifact, Family, Manifest, Task
+from luminanet.reference import NO_TOKEN
+from luminanet.tokenizer import Tokenizer
+from training.data import Images, Tokens, load_images, load_stories, resolve, tokenize
+
+BLOCK = 256
+BATCH = 250
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Figures of one artifact; accuracies are shares, loss is in nats per image or token."""
+
+    name: str
+    parameters: int
+    macs: int
+    examples: int
+    loss: float
+    top1: float
+    top5: float
+    bits_per_byte: float = 0.0
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.loss)
+
+
+class Tally:
+    """Adds up loss and hits of logits [B, V] against the right answers [B]."""
+
+    def __init__(self) -> None:
+        self.count, self.nats, self.first, self.five = 0, 0.0, 0, 0
+
+    def add(self, logits_BV: NDArray[np.float32], right_B: NDArray[np.int64]) -> None:
+        logits = logits_BV.astype(np.float64)
+        highest = logits.max(1, keepdims=True)
+        total = np.log(np.exp(logits - highest).sum(1)) + highest[:, 0]
+        chosen = np.take_along_axis(logits, right_B[:, None], 1)
+        better = (logits > chosen).sum(1)
+        self.nats += float((total - chosen[:, 0]).sum())
+        self.first += int((better < 1).sum())
+        self.five += int((better < 5).sum())
+        self.count += len(right_B)
+
+    def quality(self, manifest: Manifest, text_bytes: float = 0.0) -> Quality:
+        return Quality(
+            name=manifest.name,
+            parameters=manifest.parameters,
+            macs=manifest.macs,
+            examples=self.count,
+            loss=self.nats / self.count,
+            top1=self.first / self.count,
+            top5=self.five / self.count,
+            bits_per_byte=self.nats / math.log(2) / text_bytes if text_bytes else 0.0,
+        )
+
+
+def classify(session: ort.InferenceSession, images: Images, manifest: Manifest) -> Quality:
+    tally = Tally()
+    for start in tqdm(range(0, len(images), BATCH), desc=manifest.name):
+        part = slice(start, start + BATCH)
+        pixels = images.pixels_NCYX[part].astype(np.float32) / 255
+        (logits,) = session.run(["logits"], {"images": pixels})
+        tally.add(logits, images.labels_N[part])
+    return tally.quality(manifest)
+
+
+def predict(session: ort.InferenceSession, tokens: Tokens, manifest: Manifest) -> Quality:
+    """Perplexity, bits per byte and accuracy over all whole blocks."""
+    n = (len(tokens) - 1) // BLOCK
+    inputs_NT = tokens.ids_N[: n * BLOCK].reshape(n, BLOCK)
+    targets_NT = tokens.ids_N[1 : n * BLOCK + 1].reshape(n, BLOCK)
+    steps = cached if manifest.family is Family.GPT2 else windowed
+    tally = Tally()
+    with tqdm(total=n * BLOCK, desc=manifest.name, unit=" tokens", unit_scale=True) as bar:
+        for start in range(0, n, BATCH):
+            part = slice(start, start + BATCH)
+            for t, logits in enumerate(steps(session, inputs_NT[part], manifest)):
+                tally.add(logits, targets_NT[part, t])
+                bar.update(len(logits))
+    return tally.quality(manifest, text_bytes=tokens.bytes * tally.count / len(tokens))
+
+
+def windowed(
+    session: ort.InferenceSession, inputs_BT: NDArray[np.int64], manifest: Manifest
+) -> Iterator[NDArray[np.float32]]:
+    """Logits [B, V] after each token, from the window that ends there."""
+    padding = ((0, 0), (manifest.context, 0))
+    padded = np.pad(inputs_BT, padding, constant_values=NO_TOKEN)
+    for t in range(inputs_BT.shape[1]):
+        window_BW = np.ascontiguousarray(padded[:, t + 1 : t + 1 + manifest.context])
+        yield session.run(["logits"], {"token_ids": window_BW})[0]
+
+
+def cached(
+    session: ort.InferenceSession, inputs_BT: NDArray[np.int64], manifest: Manifest
+) -> Iterator[NDArray[np.float32]]:
+    """Logits [B, V] after each token, with the cache updated in place."""
+    if inputs_BT.shape[1] > manifest.context:
+        raise ArtifactError(f"{manifest.name} has a context of {manifest.context}, not {BLOCK}")
+    batch = len(inputs_BT)
+    shape = (batch, manifest.heads, manifest.context, manifest.head_width)
+    names = [f"{kind}.{k}" for k in range(manifest.layers) for kind in ("keys", "values")]
+    caches = {name: ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32)) for name in names}
+    for t in range(inputs_BT.shape[1]):
+        binding = session.io_binding()
+        binding.bind_cpu_input("token_ids", np.ascontiguousarray(inputs_BT[:, t : t + 1]))
+        binding.bind_cpu_input("past_lengths", np.full(batch, t, np.int32))
+        for name, cache in caches.items():
+            binding.bind_ortvalue_input(f"past_{name}", cache)
+            binding.bind_ortvalue_output(f"present_{name}", cache)
+        binding.bind_output("logits")
+        session.run_with_iobinding(binding)
+        yield binding.get_outputs()[-1].numpy()
+
+
+def evaluate(artifact: Artifact, folder: Path | None, limit: int | None) -> Quality:
+    session = ort.InferenceSession(artifact.read(MODEL), providers=["CPUExecutionProvider"])
+    if artifact.manifest.task is Task.CLASSIFICATION:
+        images = load_images(folder, "test")
+        return classify(session, images.part(np.arange(len(images))[:limit]), artifact.manifest)
+    tokenizer = Tokenizer.from_json(artifact.read(TOKENIZER).decode())
+    stories = load_stories(folder, "validation")[:limit]
+    return predict(session, tokenize(stories, tokenizer), artifact.manifest)
+
+
+def tables(results: list[tuple[Task, Quality]]) -> str:
+    """Markdown, one table a task."""
+
+    def rows(wanted: Task, measures: Callable[[Quality], list[str]]) -> list[list[str]]:
+        return [[q.name, *size(q), *measures(q)] for task, q in results if task is wanted]
+
+    def size(q: Quality) -> tuple[str, str]:
+        return f"{q.parameters / 1e6:.2f} M", f"{q.macs / 1e6:.2f} M"
+
+    images = table(
+        ["CIFAR-10 test", "parameters", "MACs per image", "top-1", "top-5", "loss"],
+        rows(Task.CLASSIFICATION, lambda q: [f"{q.top1:.2%}", f"{q.top5:.2%}", f"{q.loss:.3f}"]),
+    )
+    text = table(
+        [
+            *("TinyStories validation", "parameters", "MACs per token"),
+            *("perplexity", "bits per byte", "top-1"),
+        ],
+        rows(
+            Task.GENERATION,
+            lambda q: [f"{q.perplexity:.2f}", f"{q.bits_per_byte:.3f}", f"{q.top1:.2%}"],
+        ),
+    )
+    return f"{images}\n{text}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluate", description=__doc__)
+    parser.add_argument("root", type=Path, help="folder with artifacts below it")
+    parser.add_argument("--data", help="folder of Parquet files; default as in training")
+    parser.add_argument("--limit", type=int, help="images or stories; nothing is written then")
+    arguments = parser.parse_args()
+    try:
+        folder = resolve(arguments.data)
+        directories = sorted(path.parent for path in arguments.root.rglob("manifest.json"))
+        artifacts = [Artifact.open(directory) for directory in directories]
+        results = [(a.manifest.task, evaluate(a, folder, arguments.limit)) for a in artifacts]
+    except LuminaNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    report = tables(results)
+    print(report)
+    if arguments.limit is None:
+        write(report, results)
+    return 0
+
+
+def write(report: str, results: list[tuple[Task, Quality]]) -> None:
+    packages = ("onnxruntime", "numpy", "tokenizers")
+    source = provenance("python -m benchmarks.evaluate pretrained", packages, "0 (one)")
+    title = "# Quality of the shipped artifacts, through their ONNX files\n\n"
+    body: dict[str, Any] = {"source": source.strip(), "results": [asdict(q) for _, q in results]}
+    (HERE / "quality.md").write_text(f"{title}{report}\n{source}", "utf-8")
+    (HERE / "quality.json").write_text(json.dumps(body, indent=2) + "\n", "utf-8")
+    replace_marked(README, "quality", f"\n{report}\n{source}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

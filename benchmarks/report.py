@@ -1,0 +1,40 @@
+"""Figures -> Markdown: tables, the machine they come from, and marked places in documents."""
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def provenance(command: str, packages: Sequence[str], seed: str) -> str:
+    """One line: command, machine, versions, seed, date."""
+    found = ", ".join(f"{package} {version(package)}" for package in packages)
+    today = datetime.now(UTC).date().isoformat()
+    return f"`{command}` on {machine()}; {found}; seed {seed}; {today}.\n"
+
+
+def machine() -> str:
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in (CPUINFO.read_text().splitlines() if CPUINFO.exists() else [])
+        if line.startswith("model name")
+    ]
+    model = names[0] if names else platform.processor() or platform.machine()
+    return f"{len(os.sched_getaffinity(0))} cores of {model}, Python {platform.python_version()}"
+
+
+def replace_marked(path: Path, name: str, text: str) -> None:
+    """Puts `text` between the lines `<!-- name:begin -->` and `<!-- name:end -->` of a file."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    before, rest = path.read_text("utf-8").split(begin)
+    _, after = rest.split(end)
+    path.write_text(f"{before}{begin}{text}{end}{after}", "utf-8")
