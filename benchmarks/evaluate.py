@@ -1,19 +1,18 @@
 """`python -m benchmarks.evaluate pretrained --data DIR`: what the frozen artifacts can do.
 
 Runs the ONNX files themselves on the CIFAR-10 test set and the TinyStories validation split, and
-writes benchmarks/quality.md, quality.json and the table in README.md. Text is cut into blocks of
-256 tokens; every model predicts the same tokens from what precedes them in their block, GPT-2
-through its KV cache, a token at a time, as it is served.
+writes benchmarks/quality.md, quality.json, the table in README.md and the model cards. Text is cut
+into blocks of 256 tokens; every model predicts the same tokens from what precedes them in their
+block, GPT-2 through its KV cache, a token at a time, as it is served.
 
 Shape legend: N blocks, B batch, T tokens of a block, W window, V vocabulary.
 """
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.cards import card
+from benchmarks.quality import Quality, Tally
 from benchmarks.report import provenance, replace_marked, table
 from luminanet.errors import ArtifactError, LuminaNetError
 from luminanet.manifest import MODEL, TOKENIZER, Artifact, Family, Manifest, Task
@@ -33,54 +34,6 @@ BLOCK = 256
 BATCH = 250
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """Figures of one artifact; accuracies are shares, loss is in nats per image or token."""
-
-    name: str
-    parameters: int
-    macs: int
-    examples: int
-    loss: float
-    top1: float
-    top5: float
-    bits_per_byte: float = 0.0
-
-    @property
-    def perplexity(self) -> float:
-        return math.exp(self.loss)
-
-
-class Tally:
-    """Adds up loss and hits of logits [B, V] against the right answers [B]."""
-
-    def __init__(self) -> None:
-        self.count, self.nats, self.first, self.five = 0, 0.0, 0, 0
-
-    def add(self, logits_BV: NDArray[np.float32], right_B: NDArray[np.int64]) -> None:
-        logits = logits_BV.astype(np.float64)
-        highest = logits.max(1, keepdims=True)
-        total = np.log(np.exp(logits - highest).sum(1)) + highest[:, 0]
-        chosen = np.take_along_axis(logits, right_B[:, None], 1)
-        better = (logits > chosen).sum(1)
-        self.nats += float((total - chosen[:, 0]).sum())
-        self.first += int((better < 1).sum())
-        self.five += int((better < 5).sum())
-        self.count += len(right_B)
-
-    def quality(self, manifest: Manifest, text_bytes: float = 0.0) -> Quality:
-        return Quality(
-            name=manifest.name,
-            parameters=manifest.parameters,
-            macs=manifest.macs,
-            examples=self.count,
-            loss=self.nats / self.count,
-            top1=self.first / self.count,
-            top5=self.five / self.count,
-            bits_per_byte=self.nats / math.log(2) / text_bytes if text_bytes else 0.0,
-        )
 
 
 def classify(session: ort.InferenceSession, images: Images, manifest: Manifest) -> Quality:
@@ -152,11 +105,11 @@ def evaluate(artifact: Artifact, folder: Path | None, limit: int | None) -> Qual
     return predict(session, tokenize(stories, tokenizer), artifact.manifest)
 
 
-def tables(results: list[tuple[Task, Quality]]) -> str:
+def tables(results: list[tuple[Artifact, Quality]]) -> str:
     """Markdown, one table a task."""
 
     def rows(wanted: Task, measures: Callable[[Quality], list[str]]) -> list[list[str]]:
-        return [[q.name, *size(q), *measures(q)] for task, q in results if task is wanted]
+        return [[q.name, *size(q), *measures(q)] for a, q in results if a.manifest.task is wanted]
 
     def size(q: Quality) -> tuple[str, str]:
         return f"{q.parameters / 1e6:.2f} M", f"{q.macs / 1e6:.2f} M"
@@ -188,7 +141,9 @@ def main() -> int:
         folder = resolve(arguments.data)
         directories = sorted(path.parent for path in arguments.root.rglob("manifest.json"))
         artifacts = [Artifact.open(directory) for directory in directories]
-        results = [(a.manifest.task, evaluate(a, folder, arguments.limit)) for a in artifacts]
+        results = [
+            (artifact, evaluate(artifact, folder, arguments.limit)) for artifact in artifacts
+        ]
     except LuminaNetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -199,7 +154,8 @@ def main() -> int:
     return 0
 
 
-def write(report: str, results: list[tuple[Task, Quality]]) -> None:
+def write(report: str, results: list[tuple[Artifact, Quality]]) -> None:
+    """benchmarks/quality.*, the table in README.md, and a model card beside each artifact."""
     packages = ("onnxruntime", "numpy", "tokenizers")
     source = provenance("python -m benchmarks.evaluate pretrained", packages, "0 (one)")
     title = "# Quality of the shipped artifacts, through their ONNX files\n\n"
@@ -207,6 +163,9 @@ def write(report: str, results: list[tuple[Task, Quality]]) -> None:
     (HERE / "quality.md").write_text(f"{title}{report}\n{source}", "utf-8")
     (HERE / "quality.json").write_text(json.dumps(body, indent=2) + "\n", "utf-8")
     replace_marked(README, "quality", f"\n{report}\n{source}\n")
+    for artifact, quality in results:
+        text = card(artifact.manifest, quality, source)
+        (artifact.directory.parent / "README.md").write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

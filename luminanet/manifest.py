@@ -186,11 +186,21 @@ def write(directory: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Ar
             (fresh / name).write_bytes(data)
         (fresh / MANIFEST).write_text(manifest.to_json(), "utf-8")
         fresh.chmod(0o755)
-        old = fresh.with_name(fresh.name + "-old")
-        if directory.exists():
-            directory.rename(old)
-        fresh.rename(directory)
-        shutil.rmtree(old, ignore_errors=True)
+        _swap(fresh, directory)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return Artifact(directory, manifest)
+
+
+def _swap(fresh: Path, directory: Path) -> None:
+    """Renames `fresh` to `directory`; what was there comes back if that fails."""
+    if not directory.exists():
+        fresh.rename(directory)
+        return
+    old = directory.rename(fresh.with_name(f"{fresh.name}-old"))
+    try:
+        fresh.rename(directory)
+    except OSError:
+        old.rename(directory)
+        raise
+    shutil.rmtree(old)

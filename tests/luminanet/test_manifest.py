@@ -44,6 +44,23 @@ def test_nothing_temporary_is_left_behind(directory: Path) -> None:
     assert sorted(p.name for p in directory.iterdir()) == sorted([*FILES, "manifest.json"])
 
 
+def test_a_failed_replacement_leaves_the_old_artifact(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if target == directory and not self.name.endswith("-old"):
+            raise OSError("disk gone")
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="disk gone"):
+        write(directory, MANIFEST, {MODEL: b"new", TOPOLOGY: b"{}"})
+    assert Artifact.open(directory).read(MODEL) == b"onnx"
+    assert [p.name for p in directory.parent.iterdir()] == ["artifact"]
+
+
 def test_a_directory_with_other_things_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("dear")
     with pytest.raises(ArtifactError, match="another --out"):

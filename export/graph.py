@@ -1,0 +1,121 @@
+"""A small ONNX graph builder, and what a graph costs.
+
+Nodes carry the name of the tensor they make, so that a viewer such as Netron shows the network.
+What is built twice is the same to the byte: no dates, no counters, no paths.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import DTypeLike, NDArray
+from onnx import helper, numpy_helper
+
+from luminanet.errors import ExportError
+
+OPSET = 20
+IR_VERSION = 10
+Shape = Sequence[int | str]
+"""Sizes; a name stands for a size that is known when the graph runs."""
+MICROSOFT = "com.microsoft"
+MAX_MODEL_BYTES = (1 << 31) - (1 << 20)
+"""What one protobuf file can hold (2 GB), less room for the nodes."""
+
+
+class Graph:
+    """Collects nodes and constants; tensors are named by strings."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, NDArray[Any]] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._bytes = 0
+
+    def input(self, name: str, dtype: DTypeLike, shape: Shape) -> str:
+        self._inputs.append(_value(name, dtype, shape))
+        return name
+
+    def output(self, name: str, dtype: DTypeLike, shape: Shape) -> None:
+        self._outputs.append(_value(name, dtype, shape))
+
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        """Adds an initialiser, or shares the one of this name, which must be the same.
+
+        Raises ExportError when one ONNX file cannot hold all of them.
+        """
+        if name in self._constants:
+            assert np.array_equal(self._constants[name], array), name
+            return name
+        self._bytes += array.nbytes
+        if self._bytes > MAX_MODEL_BYTES:
+            raise ExportError(
+                f"{self._name} needs more than {MAX_MODEL_BYTES} bytes of weights, and one ONNX "
+                "file holds 2 GB: train a network with fewer or narrower clusters"
+            )
+        self._constants[name] = np.asarray(array, order="C")
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """Adds a node with one output, which bears the node's name."""
+        self.nodes(op, inputs, name, [name], **attributes)
+        return name
+
+    def nodes(
+        self, op: str, inputs: Sequence[str], name: str, outputs: Sequence[str], **attributes: Any
+    ) -> None:
+        """Adds a node with several outputs."""
+        self._nodes.append(helper.make_node(op, inputs, outputs, name, **attributes))
+
+    def concat(self, tensors: Sequence[str], name: str) -> str:
+        """Side by side along axis 1; a single tensor is itself."""
+        return tensors[0] if len(tensors) == 1 else self.node("Concat", tensors, name, axis=1)
+
+    def split(self, tensor: str, names: Sequence[str]) -> None:
+        """[batch, n, K] -> n tensors [batch, K]."""
+        flat = self.node("Flatten", [tensor], f"{tensor}/flat", axis=1)
+        self.nodes("Split", [flat], f"{tensor}/split", names, axis=1, num_outputs=len(names))
+
+    def build(self) -> onnx.ModelProto:
+        weights = [numpy_helper.from_array(array, n) for n, array in self._constants.items()]
+        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, weights)
+        domains = {"": OPSET} | {n.domain: 1 for n in self._nodes if n.domain == MICROSOFT}
+        opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="luminanet"
+        )
+
+
+def macs(model: onnx.ModelProto) -> int:
+    """Multiply-accumulates of one batch row (text: one token) in products with constant matrices.
+
+    A product [.., K] @ [K, N] counts K * N; a pooling product [N, W] @ [batch, W, E] counts
+    N * W * E. Look-ups and attention over a cache are left out.
+    """
+    constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    widths = _last_sizes(model)
+    total = 0
+    for node in model.graph.node:
+        if node.op_type in ("Gemm", "MatMul"):
+            left, right = node.input[:2]
+            if right in constants:
+                total += prod(constants[right])
+            elif left in constants:
+                total += prod(constants[left]) * widths[right]
+    return total
+
+
+def _last_sizes(model: onnx.ModelProto) -> dict[str, int]:
+    """Tensor name -> size of its last dimension (0 where unknown)."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in inferred.value_info}
+    return {name: shape[-1].dim_value for name, shape in shapes.items() if shape}
+
+
+def _value(name: str, dtype: DTypeLike, shape: Shape) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape
+    )

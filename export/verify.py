@@ -1,0 +1,160 @@
+"""Graph against the numpy reference: an artifact is only written when both say the same.
+
+Inputs are random but seeded: several batch sizes, for text also windows that begin before the
+text; for GPT-2 prompts of different lengths, then cached steps of all rows together.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from luminanet import gpt2, reference
+from luminanet.errors import MissingExtraError, VerificationError
+from luminanet.frozen import FrozenNet
+from luminanet.gpt2 import Gpt2Net
+from luminanet.reference import NO_TOKEN
+from luminanet.topology import ImageInput, TextInput
+
+TOLERANCE = 1e-4
+BATCHES = (1, 2, 5)
+GPT2_ROWS = 3
+GPT2_STEPS = 3
+
+Arrays = Mapping[str, NDArray[Any]]
+Answers = Iterator[tuple[NDArray[Any], NDArray[np.float64]]]
+"""Logits [B, O] of the graph and of the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How well a graph agrees: largest |difference| / max(1, largest |logit|), worst batch."""
+
+    difference: float
+    rows: int
+
+
+def verify(model: onnx.ModelProto, net: FrozenNet | Gpt2Net, seed: int = 0) -> Verification:
+    """Runs the graph with onnxruntime on the CPU.
+
+    Raises VerificationError when it is more than TOLERANCE from the reference, MissingExtraError
+    when onnxruntime is not installed.
+    """
+    session, rng = _Session(model), np.random.default_rng(seed)
+    ask = _ask_gpt2(session, net, rng) if isinstance(net, Gpt2Net) else _ask(session, net, rng)
+    with np.errstate(all="ignore"):
+        answers = list(ask)
+        differences = [_difference(found, expected) for found, expected in answers]
+    worst = float(np.max(differences))
+    if not np.isfinite(worst):
+        raise VerificationError(
+            "the logits are not finite: training diverged; freeze an earlier checkpoint"
+        )
+    if worst > TOLERANCE:
+        raise VerificationError(
+            f"the ONNX graph is {worst:.1e} from the numpy reference, {TOLERANCE:.0e} is allowed "
+            "(relative to the largest logit): do not use it. If another version of onnxruntime "
+            "does not help, report this with the checkpoint"
+        )
+    return Verification(worst, rows=sum(len(found) for found, _ in answers))
+
+
+def _difference(found: NDArray[Any], expected: NDArray[np.float64]) -> float:
+    if found.shape != expected.shape:
+        raise VerificationError(
+            f"the ONNX graph gives logits {list(found.shape)}, the network {list(expected.shape)}: "
+            "they are not the same network; unroll it again"
+        )
+    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+def _ask(session: "_Session", net: FrozenNet, rng: np.random.Generator) -> Answers:
+    shape = net.topology.input
+    for batch in BATCHES:
+        if isinstance(shape, TextInput):
+            name, inputs = "token_ids", _windows(shape, batch, rng)
+        else:
+            name, inputs = "images", _images(shape, batch, rng)
+        yield session.run({name: inputs})["logits"], reference.forward(net, inputs)
+
+
+def _images(shape: ImageInput, batch: int, rng: np.random.Generator) -> NDArray[Any]:
+    return rng.random((batch, shape.channels, shape.height, shape.width), dtype=np.float32)
+
+
+def _windows(shape: TextInput, batch: int, rng: np.random.Generator) -> NDArray[Any]:
+    """Token ids [B, W]: the first row is full, the last of several has a single token."""
+    ids_BW = rng.integers(0, shape.vocab_size, (batch, shape.window))
+    missing_B = np.linspace(0, shape.window - 1, batch).astype(int)
+    ids_BW[np.arange(shape.window) < missing_B[:, None]] = NO_TOKEN
+    return ids_BW
+
+
+def _ask_gpt2(session: "_Session", net: Gpt2Net, rng: np.random.Generator) -> Answers:
+    """A prompt for each row alone, then cached steps of all rows; the first fills the cache."""
+    config = net.config
+    steps = min(GPT2_STEPS, config.context - 1)
+    room = config.context - steps
+    lengths = np.array([room, *rng.integers(1, room + 1, GPT2_ROWS - 1)], np.int32)
+    texts = [rng.integers(0, config.vocab_size, length + steps) for length in lengths]
+    expected = [gpt2.forward(net, text[None])[0] for text in texts]
+    cache = _empty_cache(net, GPT2_ROWS)
+    for row, length in enumerate(lengths):
+        own = {name: array[row : row + 1] for name, array in cache.items()}
+        nothing = np.zeros(1, np.int32)
+        logits, own = session.decode(texts[row][None, :length], nothing, own)
+        for name, array in own.items():
+            cache[name][row] = array[0]
+        yield logits, expected[row][length - 1 : length]
+    for past in (lengths + np.int32(step) for step in range(steps)):
+        newest = np.array([[text[at]] for text, at in zip(texts, past, strict=True)])
+        logits, cache = session.decode(newest, past, cache)
+        yield logits, np.stack([row[at] for row, at in zip(expected, past, strict=True)])
+
+
+def _empty_cache(net: Gpt2Net, rows: int) -> dict[str, NDArray[Any]]:
+    config = net.config
+    shape = (rows, config.heads, config.context, config.width // config.heads)
+    names = [f"past_{kind}.{n}" for kind in ("keys", "values") for n in range(config.layers)]
+    return {name: np.zeros(shape, np.float32) for name in names}
+
+
+class _Session:
+    """onnxruntime on the CPU, with its errors as VerificationError."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError("onnxruntime", "cpu") from error
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has no common base of its errors
+            raise _refused(error) from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        try:
+            found = self._session.run(self._outputs, dict(feeds))
+        except Exception as error:
+            raise _refused(error) from error
+        return dict(zip(self._outputs, found, strict=True))
+
+    def decode(
+        self, token_ids: NDArray[Any], past_lengths: NDArray[np.int32], cache: Arrays
+    ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Logits after the last step, and the cache with the new steps."""
+        found = self.run({"token_ids": token_ids, "past_lengths": past_lengths, **cache})
+        return found["logits"], {n: found[n.replace("past_", "present_")] for n in cache}
+
+
+def _refused(error: Exception) -> VerificationError:
+    return VerificationError(
+        f"onnxruntime cannot run the graph: {str(error).splitlines()[0]}; install the version "
+        "that pyproject.toml asks for, or unroll the network again"
+    )

@@ -1,0 +1,172 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export import freeze as module
+from export.freeze import freeze, main
+from export.unroll import unroll
+from luminanet.errors import CheckpointError, MissingExtraError, VerificationError
+from luminanet.manifest import Artifact, Family, Task
+from tests.nets import (
+    LABELS,
+    random_gpt2,
+    random_weights,
+    tiny_image_topology,
+    tiny_text_topology,
+    tiny_tokenizer,
+)
+from training.checkpoint import Checkpoint, save
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("luminanet-cifar10", "luminanet-tinystories", "gpt2-tinystories")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One checkpoint of each kind, name -> path."""
+    root, tokenizer = tmp_path_factory.mktemp("runs"), tiny_tokenizer()
+    gpt2 = random_gpt2(0, replace(random_gpt2(0).config, vocab_size=tokenizer.vocab_size))
+    made = (
+        Checkpoint(
+            NAMES[0],
+            random_weights(tiny_image_topology()),
+            labels=LABELS,
+            figures={"held_out_accuracy": 0.75},
+            command="python -m training.train --preset cifar10",
+        ),
+        Checkpoint(
+            NAMES[1], random_weights(tiny_text_topology(tokenizer.vocab_size)), tokenizer.to_json()
+        ),
+        Checkpoint(NAMES[2], gpt2, tokenizer.to_json()),
+    )
+    for checkpoint in made:
+        save(root / checkpoint.name / "ckpt.pt", checkpoint)
+    return {name: root / name / "ckpt.pt" for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_freezes_to_the_same_bytes_every_time(
+    name: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    frozen = []
+    for out in (tmp_path / "first", tmp_path / "second"):
+        freeze(checkpoints[name], out)
+        frozen.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert frozen[0] == frozen[1]
+    assert "manifest.json" in frozen[0]
+    assert not any(str(tmp_path).encode() in data for data in frozen[0].values())
+    assert not any(str(checkpoints[name].parent).encode() in data for data in frozen[0].values())
+
+
+def test_the_manifest_tells_what_was_frozen(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    freeze(checkpoints[NAMES[0]], tmp_path / "image")
+    image = Artifact.open(tmp_path / "image").manifest
+    assert (image.task, image.family) == (Task.CLASSIFICATION, Family.LUMINANET)
+    assert image.labels == LABELS
+    assert image.macs > 0
+    assert image.figures == {"held_out_accuracy": 0.75, "verified_within": 1e-4}
+    assert image.command == (
+        "python -m training.train --preset cifar10 && "
+        "python export/freeze.py luminanet-cifar10/ckpt.pt"
+    )
+
+
+def test_the_manifest_of_a_gpt2_gives_the_shape_of_its_cache(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    freeze(checkpoints[NAMES[2]], tmp_path / "gpt2")
+    gpt2 = Artifact.open(tmp_path / "gpt2").manifest
+    assert (gpt2.layers, gpt2.heads, gpt2.context, gpt2.head_width) == (2, 4, 16, 8)
+
+
+def test_the_artifact_lies_beside_the_checkpoint_and_is_reported(
+    checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoints[NAMES[1]]
+    assert main([str(path)]) == 0
+    report = capsys.readouterr().out
+    assert Artifact.open(path.parent / "artifact").read("tokenizer.json")
+    for word in ("load", "verify", "s  write", "MACs", "model.onnx", str(path.parent / "artifact")):
+        assert word in report
+
+
+def test_a_dry_run_writes_nothing(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(checkpoints[NAMES[1]]), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    assert not list(tmp_path.iterdir())
+    assert "not written" in capsys.readouterr().out
+
+
+def test_a_graph_that_is_apart_is_not_written(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = unroll(random_weights(tiny_image_topology(), seed=1))
+    monkeypatch.setattr(module, "unroll", lambda _: other)
+    with pytest.raises(VerificationError):
+        freeze(checkpoints[NAMES[0]], tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_artifact_survives_a_later_freeze_that_fails(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    freeze(checkpoints[NAMES[0]], out)
+    net = random_weights(tiny_image_topology())
+    hidden = replace(net.clusters[0], bias_H=np.full(8, np.nan, np.float32))
+    broken = replace(net, clusters={**net.clusters, 0: hidden})
+    save(tmp_path / "ckpt.pt", Checkpoint("broken", broken, labels=LABELS))
+    assert main([str(tmp_path / "ckpt.pt"), "--out", str(out)]) == 2
+    assert Artifact.open(out).manifest.name == NAMES[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "is not there"), (b"PK not a checkpoint", "is damaged")]
+)
+def test_a_bad_checkpoint_is_one_line_on_stderr(
+    content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ckpt.pt"
+    if content:
+        path.write_bytes(content)
+    assert main([str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_of_something_else_is_not_overwritten(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    assert main([str(checkpoints[NAMES[0]]), "--out", str(tmp_path)]) == 2
+    assert "choose another --out" in capsys.readouterr().err
+    assert main([str(checkpoints[NAMES[0]]), "--out", str(tmp_path / "mine.txt")]) == 2
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_a_missing_torch_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "training.checkpoint", None)
+    with pytest.raises(MissingExtraError, match=r"luminanet\[export\]"):
+        freeze(tmp_path / "ckpt.pt", None)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError):
+        freeze(tmp_path / "ckpt.pt", None)
+
+
+@pytest.mark.parametrize("form", [["export/freeze.py"], ["-m", "export.freeze"]])
+def test_the_command_works_as_script_and_as_module(
+    form: list[str], checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    command = [sys.executable, *form, str(checkpoints[NAMES[0]]), "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Artifact.open(tmp_path / "out").manifest.name == NAMES[0]

@@ -1,0 +1,170 @@
+"""Networks for tests: random topologies, random weights, and three tiny artifacts. No torch."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from export.baseline import unroll_gpt2
+from export.pack import Label, pack
+from export.unroll import unroll
+from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
+from luminanet.gpt2 import Gpt2Config, Gpt2Net
+from luminanet.manifest import write
+from luminanet.tokenizer import Tokenizer
+from luminanet.topology import (
+    Activation,
+    Cluster,
+    Connection,
+    ImageInput,
+    Interval,
+    Patch,
+    TextInput,
+    Topology,
+)
+
+SENTENCES = (
+    "Once upon a time, there was a little girl named Lily.",
+    "She liked to play with her red ball in the park.",
+    "One day, a big dog took the ball and ran away.",
+    "Lily was sad, but the dog came back and they played together.",
+)
+LABELS = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def random_topology(seed: int, text: bool) -> Topology:
+    """Any topology: feedforward, feedback and recurrent connections, clusters without fields."""
+    rng = np.random.default_rng(seed)
+    source = TextInput(vocab_size=40, embedding=8, window=12) if text else ImageInput(3, 8, 6)
+    ids = rng.choice(30, size=rng.integers(1, 9), replace=False)
+    clusters = tuple(
+        Cluster(
+            id=int(number),
+            level=int(rng.integers(0, 4)),
+            width=int(rng.integers(1, 7)),
+            fields=_random_fields(rng, source),
+        )
+        for number in ids
+    )
+    density = rng.choice([0.0, 0.1, 0.3, 1.0])
+    links = [Connection(int(t), int(s)) for t in ids for s in ids if rng.random() < density]
+    activation = list(Activation)[rng.integers(len(Activation))]
+    outputs = source.embedding if isinstance(source, TextInput) else 5
+    return Topology(source, int(rng.integers(1, 6)), outputs, activation, clusters, tuple(links))
+
+
+def _random_fields(
+    rng: np.random.Generator, source: TextInput | ImageInput
+) -> tuple[Patch, ...] | tuple[Interval, ...]:
+    count = int(rng.integers(0, 4))
+    if isinstance(source, TextInput):
+        return tuple(_random_interval(rng, source) for _ in range(count))
+    return tuple(_random_patch(rng, source) for _ in range(count))
+
+
+def _random_interval(rng: np.random.Generator, source: TextInput) -> Interval:
+    start, stop = np.sort(rng.choice(source.window + 1, size=2, replace=False))
+    return Interval(int(start), int(stop))
+
+
+def _random_patch(rng: np.random.Generator, source: ImageInput) -> Patch:
+    top, left = int(rng.integers(source.height)), int(rng.integers(source.width))
+    height = int(rng.integers(1, source.height - top + 1))
+    width = int(rng.integers(1, source.width - left + 1))
+    channels = rng.permutation(source.channels)[: rng.integers(1, source.channels + 1)]
+    return Patch(tuple(int(c) for c in channels), top, left, height, width)
+
+
+def random_net(seed: int, text: bool) -> FrozenNet:
+    return random_weights(random_topology(seed, text), seed)
+
+
+def random_weights(topology: Topology, seed: int = 0) -> FrozenNet:
+    """Weights of such a size that signals neither vanish nor explode."""
+    rng = np.random.default_rng(seed)
+    d, o = topology.channel, topology.outputs
+    clusters = {
+        c.id: ClusterWeights(
+            see_IH=_normal(rng, topology.inputs(c), c.width),
+            bias_H=_normal(rng, c.width),
+            hear_DH=_normal(rng, d, c.width),
+            send_HD=_normal(rng, c.width, d),
+            readout_HO=_normal(rng, c.width, o),
+        )
+        for c in topology.clusters
+    }
+    gates = {connection: float(rng.normal(1, 0.5)) for connection in topology.connections}
+    return FrozenNet(topology, clusters, gates, _random_head(rng, topology))
+
+
+def _random_head(rng: np.random.Generator, topology: Topology) -> ImageHead | TextHead:
+    if isinstance(topology.input, TextInput):
+        v, e = topology.input.vocab_size, topology.input.embedding
+        scale_in, bias_in, scale_out, bias_out = (_normal(rng, e, at=at) for at in (1, 0, 1, 0))
+        return TextHead(_normal(rng, v, e), scale_in, bias_in, scale_out, bias_out)
+    c = topology.input.channels
+    mean, std = rng.uniform(0.4, 0.6, c), rng.uniform(0.2, 0.3, c)
+    bias = _normal(rng, topology.outputs)
+    return ImageHead(mean.astype(np.float32), std.astype(np.float32), bias)
+
+
+def _normal(rng: np.random.Generator, *shape: int, at: float = 0) -> Array:
+    """Around `at`; a matrix keeps the size of what it is multiplied with."""
+    spread = 0.2 if len(shape) == 1 else 1 / math.sqrt(max(1, shape[0]))
+    return np.asarray(rng.normal(at, spread, shape), np.float32)
+
+
+def random_gpt2(seed: int, config: Gpt2Config | None = None) -> Gpt2Net:
+    rng = np.random.default_rng(seed)
+    config = config or Gpt2Config(vocab_size=50, context=16, width=32, heads=4, layers=2)
+    tensors = {
+        name: _normal(rng, *shape, at="ln" in name and name.endswith("weight"))
+        for name, shape in config.shapes().items()
+    }
+    return Gpt2Net(config, tensors)
+
+
+def tiny_tokenizer() -> Tokenizer:
+    return Tokenizer.train(SENTENCES, vocab_size=300)
+
+
+def tiny_image_topology() -> Topology:
+    """Four quarters of a CIFAR-10 image, and a cluster that only hears and answers."""
+    quarters = tuple(
+        Cluster(number, 0, 8, (Patch((0, 1, 2), top, left, 16, 16),))
+        for number, (top, left) in enumerate([(0, 0), (0, 16), (16, 0), (16, 16)])
+    )
+    links = [Connection(4, i) for i in range(4)] + [Connection(0, 4), Connection(4, 4)]
+    clusters = (*quarters, Cluster(4, 1, 8))
+    return Topology(ImageInput(3, 32, 32), 4, len(LABELS), Activation.GELU, clusters, tuple(links))
+
+
+def tiny_text_topology(vocab_size: int) -> Topology:
+    """Three clusters over a window of 16 tokens, with a feedback connection."""
+    clusters = (
+        Cluster(0, 0, 16, (Interval(0, 1), Interval(1, 2))),
+        Cluster(1, 0, 16, (Interval(0, 1), Interval(2, 16))),
+        Cluster(2, 1, 16, (Interval(0, 4),)),
+    )
+    links = (Connection(2, 0), Connection(2, 1), Connection(0, 2), Connection(1, 1))
+    return Topology(TextInput(vocab_size, 16, 16), 8, 16, Activation.GELU, clusters, links)
+
+
+def write_tiny_artifacts(root: Path) -> None:
+    """Writes luminanet-cifar10, luminanet-tinystories and gpt2-tinystories as
+    root/<name>/artifact, with random weights."""
+    tokenizer = tiny_tokenizer()
+    size = tokenizer.vocab_size
+    text = tokenizer.to_json()
+    image_net = random_weights(tiny_image_topology())
+    _write(root, image_net, unroll(image_net), Label("luminanet-cifar10", classes=LABELS))
+    text_net = random_weights(tiny_text_topology(size))
+    _write(root, text_net, unroll(text_net), Label("luminanet-tinystories", text))
+    gpt2 = random_gpt2(0, Gpt2Config(vocab_size=size, context=32, width=16, heads=2))
+    _write(root, gpt2, unroll_gpt2(gpt2), Label("gpt2-tinystories", text))
+
+
+def _write(root: Path, net: FrozenNet | Gpt2Net, model: onnx.ModelProto, label: Label) -> None:
+    packed = pack(net, model, label)
+    write(root / label.name / "artifact", packed.manifest, packed.files)
