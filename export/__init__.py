@@ -3,7 +3,6 @@
 Reading order:
 
     graph       a small ONNX builder, and what a graph costs
-    visits      which visits of which clusters matter, and whom they hear
     inputs      what clusters see, as nodes
     unroll      LuminaNet -> graph
     baseline    GPT-2 -> graph

@@ -18,10 +18,10 @@ import onnx
 
 from export.graph import Graph
 from export.inputs import NEWEST, image_fields, text_fields
-from export.visits import Heard, Visit, stages
 from luminanet.frozen import FrozenNet, ImageHead, TextHead
 from luminanet.reference import NORM_EPSILON
 from luminanet.topology import Activation, Connection, ImageInput, TextInput
+from luminanet.visits import Heard, Visit, stages
 
 OPS = {Activation.GELU: "Gelu", Activation.RELU: "Relu", Activation.TANH: "Tanh"}
 

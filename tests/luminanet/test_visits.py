@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.visits import Visit, schedule, stages
 from luminanet.topology import Activation, Cluster, Connection, ImageInput, Topology
+from luminanet.visits import Visit, schedule, stages
 from tests.nets import random_topology
 
 
