@@ -1,0 +1,54 @@
+"""`python -m serving`: settings -> socket -> models -> app -> server. Heavy imports come late."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from luminanet.errors import ConfigError, LuminaNetError
+from serving.settings import Settings
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serves until a signal comes: 0 after a drain, 2 with one line when it cannot start."""
+    try:
+        serve(read_settings(arguments))
+    except LuminaNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """Raises ConfigError."""
+    try:
+        return Settings(_cli_parse_args=list(arguments))  # type: ignore[call-arg]
+    except SettingsError as error:
+        raise ConfigError(f"{error}: see python -m serving --help") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        where = f"--{name.replace('_', '-')} (LUMINANET_{name.upper()}): " if name else ""
+        raise ConfigError(f"{where}{first['msg']}") from error
+
+
+def serve(settings: Settings) -> None:
+    """Listens first, so that a taken port is told before models are loaded."""
+    from serving.app import create_app
+    from serving.models import load
+    from serving.server import listen, make_server
+
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s"
+    )
+    with listen(settings.host, settings.port) as listener:
+        models = load(settings.artifacts, settings.compute_threads)
+        make_server(create_app(settings, models), settings).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,221 @@
+"""A thread behind a bounded queue. Its results go to asyncio once per step, not once per result.
+
+One engine computes for one model. Requests come from the event loop (`submit`), wait in a bounded
+queue and are worked off by `_step` on the engine's own thread; the runtime releases the GIL, so
+the event loop runs meanwhile. Every request has an Outbox, which only the event loop touches.
+
+Life cycle: start -> drain (no new requests, running ones go on) -> stop (what is left ends now).
+"""
+
+import asyncio
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from enum import StrEnum
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+from serving.errors import (
+    ApiError,
+    ClientGoneError,
+    InternalError,
+    OverloadedError,
+    ShuttingDownError,
+)
+from serving.metrics import EngineMetrics
+
+log = logging.getLogger("luminanet.engine")
+
+
+class Finish(StrEnum):
+    """Why a request left its engine."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    SHUTDOWN = "shutdown"
+    ERROR = "error"
+
+
+def failure(reason: Finish) -> ApiError | None:
+    """What to tell a client whose request did not end by itself."""
+    match reason:
+        case Finish.CANCELLED:
+            return ClientGoneError("the client closed the connection")
+        case Finish.SHUTDOWN:
+            return ShuttingDownError("the server is shutting down: send the request again later")
+        case Finish.ERROR:
+            return InternalError("the network failed on this request; the server's log says why")
+    return None
+
+
+class Outbox:
+    """Results of one request on their way to its HTTP handler."""
+
+    def __init__(self) -> None:
+        self._items: list[Any] = []
+        self._filled = asyncio.Event()
+
+    def put(self, item: Any) -> None:
+        self._items.append(item)
+        self._filled.set()
+
+    async def take(self) -> list[Any]:
+        """All results since the last call; waits for the first one."""
+        await self._filled.wait()
+        self._filled.clear()
+        items, self._items = self._items, []
+        return items
+
+
+class Job:
+    """A request as its engine sees it. `cancel` may be called at any time, from any thread."""
+
+    def __init__(self, arrived_s: float) -> None:
+        self.arrived_s = arrived_s
+        self.submitted_s = 0.0
+        self.outbox = Outbox()
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Nobody waits for the result any more: the job leaves before the next step."""
+        self.cancelled = True
+
+
+J = TypeVar("J", bound=Job)
+
+
+class Engine(ABC, Generic[J]):
+    """Subclasses say what a step is; jobs are in `_running` while they take part in steps."""
+
+    def __init__(self, name: str, queue_limit: int, metrics: EngineMetrics) -> None:
+        self.name = name
+        self._queue_limit = queue_limit
+        self._waiting: deque[J] = deque()
+        self._running: list[J] = []
+        self._wake = threading.Condition()
+        self._draining = self._stopping = self._busy = False
+        self._results: list[tuple[Outbox, Any]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
+        self._metrics = metrics
+        self._rejected = {r: metrics.rejected(r) for r in ("overloaded", "shutting_down")}
+        metrics.watch(lambda: len(self._running), lambda: len(self._waiting))
+
+    # ------------------------------------------------------------------ called by the event loop
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread.start()
+
+    def submit(self, job: J) -> None:
+        """Queues a job. Raises OverloadedError (the queue is full) or ShuttingDownError."""
+        with self._wake:
+            if self._draining:
+                self._rejected["shutting_down"].inc()
+                raise ShuttingDownError("the server is shutting down: send the request again later")
+            if len(self._waiting) >= self._queue_limit:
+                self._rejected["overloaded"].inc()
+                raise OverloadedError(
+                    f"{len(self._waiting)} requests wait for {self.name} already: "
+                    "send the request again later"
+                )
+            job.submitted_s = perf_counter()
+            self._waiting.append(job)
+            self._wake.notify()
+
+    def drain(self) -> None:
+        self._draining = True
+
+    def stop(self) -> None:
+        """Ends everything with Finish.SHUTDOWN at the next step, and the thread with it."""
+        with self._wake:
+            self._draining = self._stopping = True
+            self._wake.notify()
+
+    def join(self) -> None:
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was submitted is done and handed over."""
+        return not (self._busy or self._waiting or self._running)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    # ------------------------------------------------------------------ the engine's thread
+
+    def _run(self) -> None:
+        while self._has_work():
+            try:
+                self._forget_cancelled()
+                self._step()
+            except Exception:
+                log.exception("%s: a step failed; its requests are ended", self.name)
+                self._end_running(Finish.ERROR)
+            self._hand_over()
+        with self._wake:
+            self._running.extend(self._waiting)
+            self._waiting.clear()
+        self._end_running(Finish.SHUTDOWN)
+        self._hand_over()
+
+    def _has_work(self) -> bool:
+        """Waits for a job; False when the engine is to stop."""
+        with self._wake:
+            self._busy = False
+            while not (self._stopping or self._waiting or self._running):
+                self._wake.wait()
+            self._busy = not self._stopping
+        return self._busy
+
+    def _forget_cancelled(self) -> None:
+        """Throws cancelled jobs out of the queue, so that they take no place in it."""
+        with self._wake:
+            gone = [job for job in self._waiting if job.cancelled]
+            for job in gone:
+                self._waiting.remove(job)
+        for job in gone:
+            self._end(job, Finish.CANCELLED)
+
+    def _next(self) -> J | None:
+        """The job that waits longest, taken out of the queue."""
+        with self._wake:
+            job = self._waiting.popleft() if self._waiting else None
+        if job is not None:
+            self._metrics.queue.observe(perf_counter() - job.submitted_s)
+        return job
+
+    def _post(self, job: J, result: Any) -> None:
+        """Puts a result aside for the next hand-over."""
+        self._results.append((job.outbox, result))
+
+    def _hand_over(self) -> None:
+        """Gives all results since the last hand-over to the event loop, in one call."""
+        if self._results:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(_deliver, self._results)
+            self._results = []
+
+    def _end_running(self, reason: Finish) -> None:
+        ended, self._running = self._running, []
+        for job in ended:
+            self._end(job, reason)
+
+    @abstractmethod
+    def _step(self) -> None:
+        """Takes in what fits (`_next`), computes once, posts results."""
+
+    @abstractmethod
+    def _end(self, job: J, reason: Finish) -> None:
+        """Counts a job that ends and posts its last result; it has left `_running`."""
+
+
+def _deliver(results: list[tuple[Outbox, Any]]) -> None:
+    for outbox, result in results:
+        outbox.put(result)

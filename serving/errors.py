@@ -1,0 +1,98 @@
+"""Every error a client can meet, and the one table from its class to an HTTP status."""
+
+from luminanet.errors import LuminaNetError
+
+RETRY_AFTER_S = 1
+
+
+class ApiError(LuminaNetError):
+    """An answer that is an error. `param` names the field to mend, where there is one."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class BodyError(ApiError):
+    """The body is not JSON, or not a form."""
+
+
+class PathError(ApiError):
+    """There is no such path."""
+
+
+class MethodError(ApiError):
+    """The path does not take this method."""
+
+
+class ModelNotLoadedError(ApiError):
+    """A known model that this server did not load."""
+
+
+class BodyTooLargeError(ApiError):
+    """More bytes than the server reads."""
+
+
+class MediaTypeError(ApiError):
+    """A Content-Type that the path does not read."""
+
+
+class RequestError(ApiError):
+    """A field that is missing, unknown, of another type or out of range."""
+
+
+class ImageError(ApiError):
+    """Bytes that are no acceptable picture."""
+
+
+class OverloadedError(ApiError):
+    """The queue is full: come back later."""
+
+
+class ShuttingDownError(ApiError):
+    """No new work is accepted: come back later."""
+
+
+class UnavailableError(ApiError):
+    """Not yet, or no longer, able to answer."""
+
+
+class ClientGoneError(ApiError):
+    """Nobody is left to answer."""
+
+
+class InternalError(ApiError):
+    """Our fault."""
+
+
+STATUS: dict[type[ApiError], tuple[int, str]] = {
+    BodyError: (400, "malformed_body"),
+    PathError: (404, "unknown_path"),
+    ModelNotLoadedError: (404, "model_not_loaded"),
+    MethodError: (405, "wrong_method"),
+    BodyTooLargeError: (413, "body_too_large"),
+    MediaTypeError: (415, "unsupported_media_type"),
+    RequestError: (422, "invalid_request"),
+    ImageError: (422, "invalid_image"),
+    OverloadedError: (429, "overloaded"),
+    ClientGoneError: (499, "client_gone"),
+    InternalError: (500, "internal_error"),
+    ShuttingDownError: (503, "shutting_down"),
+    UnavailableError: (503, "unavailable"),
+}
+
+
+def status(error: ApiError) -> int:
+    return STATUS[type(error)][0]
+
+
+def body(error: ApiError) -> dict[str, dict[str, str | None]]:
+    """The JSON of the error: {"error": {"type", "message", "param"}}."""
+    kind = STATUS[type(error)][1]
+    return {"error": {"type": kind, "message": error.message, "param": error.param}}
+
+
+def headers(error: ApiError) -> dict[str, str]:
+    later = isinstance(error, (OverloadedError, ShuttingDownError, UnavailableError))
+    return {"Retry-After": str(RETRY_AFTER_S)} if later else {}

@@ -1,0 +1,83 @@
+"""Pure ASGI middleware: a body limit that trusts no header, and what /metrics says of requests."""
+
+from time import perf_counter
+
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import BodyTooLargeError
+from serving.metrics import Metrics
+
+
+class RequestMetrics:
+    """Stamps the arrival of a request (request.state.arrived_s) and counts its answer.
+
+    `routes` are the known path templates; every other path is counted as "other".
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._routes = routes
+        self._counters: dict[tuple[str, int], Counter] = {}
+        self._durations: dict[str, Histogram] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        arrived_s = perf_counter()
+        scope.setdefault("state", {})["arrived_s"] = arrived_s
+        code = 500
+
+        async def count(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, count)
+        finally:
+            route = scope["path"] if scope["path"] in self._routes else "other"
+            self._counter(route, code).inc()
+            self._duration(route).observe(perf_counter() - arrived_s)
+
+    def _counter(self, route: str, code: int) -> Counter:
+        if (route, code) not in self._counters:
+            self._counters[route, code] = self._metrics.requests.labels(route, str(code))
+        return self._counters[route, code]
+
+    def _duration(self, route: str) -> Histogram:
+        if route not in self._durations:
+            self._durations[route] = self._metrics.request_duration.labels(route)
+        return self._durations[route]
+
+
+class BodyLimit:
+    """Raises BodyTooLargeError while a body is read: at once when the declared length is too large,
+    else when more bytes than allowed have come."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"")
+        refused = declared.isdigit() and int(declared) > self._max_bytes
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = {} if refused else await receive()
+            received += len(message.get("body", b""))
+            if refused or received > self._max_bytes:
+                raise BodyTooLargeError(
+                    f"the body has more than {self._max_bytes} bytes: send a smaller one"
+                )
+            return message
+
+        await self._app(scope, limited, send)

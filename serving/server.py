@@ -1,0 +1,71 @@
+"""uvicorn that drains on SIGTERM or SIGINT and then exits with status 0.
+
+uvicorn alone waits for open streams without end, and tells the application of a shutdown only
+after that. Here a signal first drains the service, with connections open: /health/ready answers
+503, new work is refused, running requests end within the grace period or are ended with a last
+frame. Then uvicorn shuts down as usual. A second signal ends everything at once.
+"""
+
+import logging
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from luminanet.errors import ConfigError
+from serving.service import Service
+from serving.settings import Settings
+
+log = logging.getLogger("luminanet.server")
+
+BACKLOG = 2048
+LAST_BYTES_S = 5
+"""How long clients may take to read what is left after the drain."""
+
+
+class DrainingServer(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            host, port = listener.getsockname()[:2]
+            log.info("ready on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        await self._service.drain(hurry=lambda: self.force_exit)
+
+
+def make_server(app: FastAPI, settings: Settings) -> DrainingServer:
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_level=settings.log_level,
+        access_log=settings.log_level == "debug",
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=LAST_BYTES_S,
+    )
+    return DrainingServer(config, app.state.service)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigError when the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}: choose another --host "
+            "or --port"
+        ) from error

@@ -1,0 +1,137 @@
+"""The engines of one app, and its life: created (warm) -> started -> draining -> stopped."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from luminanet.errors import ArtifactError
+from luminanet.manifest import Family, Manifest
+from serving.classifier import ImageBatch, ImageEngine
+from serving.decoding import Caches, Sequences, Windows, warm_up
+from serving.engine import Engine
+from serving.errors import ModelNotLoadedError
+from serving.images import read_image
+from serving.metrics import EngineMetrics, Metrics, TextMetrics
+from serving.models import ImageModel, Models, TextModel
+from serving.scheduler import TextEngine
+from serving.settings import Settings
+
+POLL_S = 0.01
+
+
+class Service:
+    """Models, each with a warm engine. Raises ArtifactError when a network fails to run."""
+
+    def __init__(self, settings: Settings, models: Models, metrics: Metrics) -> None:
+        self.settings = settings
+        self.models = models
+        self.metrics = metrics
+        self._text = {
+            family: _text_engine(model, settings, metrics) for family, model in models.text.items()
+        }
+        self._image = _image_engine(models.image, settings, metrics) if models.image else None
+        self._engines: list[Engine[Any]] = list(self._text.values())
+        if self._image:
+            self._engines.append(self._image)
+        self.started = self.draining = False
+        metrics.ready.set_function(lambda: self.ready)
+
+    def text(self, name: str) -> tuple[TextModel, TextEngine]:
+        """Raises ModelNotLoadedError."""
+        family = Family(name)
+        if family not in self._text:
+            loaded = " and ".join(self._text) or "no text model"
+            raise ModelNotLoadedError(
+                f"{name} is not loaded here: this server has {loaded}", "model"
+            )
+        return self.models.text[family], self._text[family]
+
+    def image(self) -> tuple[ImageModel, ImageEngine]:
+        """Raises ModelNotLoadedError."""
+        if self.models.image is None or self._image is None:
+            raise ModelNotLoadedError("no image model is loaded here: see /models for what is")
+        return self.models.image, self._image
+
+    # ------------------------------------------------------------------ life
+
+    @property
+    def live(self) -> bool:
+        """Whether all engines run, as they must from the start until they are stopped."""
+        return not self.started or all(engine.alive for engine in self._engines)
+
+    @property
+    def ready(self) -> bool:
+        return self.started and not self.draining and self.live
+
+    @property
+    def idle(self) -> bool:
+        return all(engine.idle for engine in self._engines)
+
+    def start(self) -> None:
+        for engine in self._engines:
+            engine.start(asyncio.get_running_loop())
+        self.started = True
+
+    async def drain(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Refuses new work and waits until all is done, grace_seconds passed or hurry() is true;
+        then ends what is left."""
+        self.draining = True
+        for engine in self._engines:
+            engine.drain()
+        end_s = perf_counter() + self.settings.grace_seconds
+        while not self.idle and not hurry() and perf_counter() < end_s:
+            await asyncio.sleep(POLL_S)
+        await self.stop()
+
+    async def stop(self) -> None:
+        self.draining = True
+        for engine in self._engines:
+            engine.stop()
+        for engine in self._engines:
+            await asyncio.to_thread(engine.join)
+        self.started = False
+
+
+def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> TextEngine:
+    manifest, size = model.manifest, settings.max_batch
+    sequences: Sequences
+    with _first_runs(manifest):
+        if manifest.family is Family.LUMINANET:
+            sequences = Windows(model.backend, manifest, size)
+        else:
+            sequences = Caches(model.backend, manifest, size)
+        warm_up(sequences, manifest.context, size)
+    return TextEngine(
+        manifest.family.value,
+        sequences,
+        manifest.end_id,
+        size,
+        settings.queue_limit,
+        TextMetrics(metrics, manifest, model.backend.name, sequences.bytes_per_sequence),
+    )
+
+
+def _image_engine(model: ImageModel, settings: Settings, metrics: Metrics) -> ImageEngine:
+    with _first_runs(model.manifest):
+        batch = ImageBatch(model.backend, model.manifest, settings.max_batch)
+        batch.warm_up()
+    return ImageEngine(
+        model.manifest.family.value,
+        batch,
+        partial(read_image, max_pixels=settings.max_image_pixels),
+        settings.max_batch,
+        settings.compute_threads,
+        settings.queue_limit,
+        EngineMetrics(metrics, model.manifest, model.backend.name),
+    )
+
+
+@contextmanager
+def _first_runs(manifest: Manifest) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the runtime's errors have no common base
+        raise ArtifactError(f"{manifest.name}: the network fails to run: {error}") from error

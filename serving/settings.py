@@ -1,0 +1,94 @@
+"""Every knob of the server: flags of `python -m serving`, or LUMINANET_* variables."""
+
+import math
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Serve frozen artifacts over HTTP. Flags win over environment variables."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LUMINANET_",
+        frozen=True,
+        cli_prog_name="python -m serving",
+        cli_kebab_case=True,
+        cli_avoid_json=True,
+        cli_exit_on_error=False,
+        cli_show_env_vars=True,
+    )
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one"
+    )
+    artifacts: Path = Field(
+        default=Path("pretrained"),
+        description="folder with artifacts: DIR/, DIR/*/ or DIR/*/artifact/ with a manifest.json",
+    )
+    max_batch: int = Field(
+        default=32, ge=1, le=1024, description="sequences (or images) computed together, per model"
+    )
+    queue_limit: int = Field(
+        default=128,
+        ge=1,
+        le=1_000_000,
+        description="requests that may wait per model; more get a 429",
+    )
+    default_max_tokens: int = Field(
+        default=128, ge=1, description="max_tokens of a request that names none"
+    )
+    max_tokens_limit: int = Field(
+        default=4096, ge=1, description="largest max_tokens a request may ask"
+    )
+    max_body_bytes: int = Field(
+        default=8 << 20, ge=1024, description="largest request body, in bytes"
+    )
+    max_image_pixels: int = Field(
+        default=16_000_000,
+        ge=1024,
+        description="largest image, in pixels, checked before it is decoded",
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="threads per model; 0: as many CPUs as the container grants",
+    )
+    grace_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="after SIGTERM, how long running requests may take to end by themselves",
+    )
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
+        default="info", description="least severe log lines shown; debug also logs every request"
+    )
+
+    @model_validator(mode="after")
+    def _defaults_fit_limits(self) -> Self:
+        if self.default_max_tokens > self.max_tokens_limit:
+            raise ValueError(
+                f"default_max_tokens is {self.default_max_tokens}, above max_tokens_limit "
+                f"{self.max_tokens_limit}: lower it or raise the limit"
+            )
+        return self
+
+    @property
+    def compute_threads(self) -> int:
+        return self.threads or available_cpus()
+
+
+def available_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """CPUs that this process may use: its affinity, capped by the container's quota (cgroup v2)."""
+    affine = getattr(os, "sched_getaffinity", None)
+    cpus = len(affine(0)) if affine else os.cpu_count() or 1
+    try:
+        granted_us, period_us = map(float, quota.read_text().split())
+    except (OSError, ValueError):  # no cgroup v2, or "max 100000": no quota
+        return cpus
+    return max(1, min(cpus, math.ceil(granted_us / period_us)))

@@ -1,0 +1,28 @@
+"""Tiny artifacts, the models loaded from them, and one server for tests that do not change it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving.models import Models, load
+from tests.nets import write_tiny_artifacts
+from tests.serving.helpers import Running, running
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("artifacts")
+    write_tiny_artifacts(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def models(artifacts: Path) -> Models:
+    return load(artifacts, threads=1)
+
+
+@pytest.fixture(scope="session")
+def server(models: Models) -> Iterator[Running]:
+    with running(models, max_body_bytes=200_000, max_image_pixels=250_000) as server:
+        yield server

@@ -1,0 +1,235 @@
+"""Servers, engines and networks under control, for the tests of serving."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import httpx
+import numpy as np
+
+from luminanet.manifest import Family, Manifest, Task
+from luminanet.tokenizer import TextStream
+from serving.app import create_app
+from serving.engine import Finish
+from serving.metrics import Metrics, TextMetrics
+from serving.models import Models
+from serving.runtime import Arrays, Backend, Step, Tensor
+from serving.sampling import Logits, Sampling
+from serving.scheduler import Generation, TextEngine
+from serving.server import DrainingServer, listen, make_server
+from serving.service import Service
+from serving.settings import Settings
+from serving.transcript import Transcript
+
+TIMEOUT_S = 10
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = perf_counter() + TIMEOUT_S
+    while not condition():
+        assert perf_counter() < end_s, "the condition did not come true in time"
+        threading.Event().wait(0.002)
+
+
+# ---------------------------------------------------------------------- a whole server
+
+
+@dataclass
+class Running:
+    """A real server on a free port of the loopback, and a client for it."""
+
+    client: httpx.Client
+    service: Service
+    server: DrainingServer
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self.client.post(path, json=body)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sample's value; 0 when it was never touched."""
+        value = self.service.metrics.registry.get_sample_value(f"luminanet_{name}", labels)
+        return 0.0 if value is None else value
+
+
+@contextmanager
+def running(models: Models, **settings: Any) -> Iterator[Running]:
+    knobs = Settings(port=0, threads=1, **{"grace_seconds": 0.2, "max_batch": 4, **settings})
+    app = create_app(knobs, models)
+    with listen("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server = make_server(app, knobs)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_until(lambda: server.started)
+            with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
+                yield Running(client, app.state.service, server)
+        finally:
+            server.should_exit = True
+            thread.join(TIMEOUT_S)
+        assert not thread.is_alive(), "the server did not exit"
+
+
+def frames(response: httpx.Response) -> list[Any]:
+    """The data of server-sent events; the last one may be "[DONE]"."""
+    events = response.text.split("\n\n")
+    assert events.pop() == ""
+    data = [event.removeprefix("data: ") for event in events]
+    return [d if d == "[DONE]" else json.loads(d) for d in data]
+
+
+# ---------------------------------------------------------------------- networks under control
+
+
+class GatedBackend:
+    """A backend whose computations wait while `gate` is closed, and fail while `broken` is set."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+        self.name: str = inner.name
+        self.inputs: tuple[Tensor, ...] = inner.inputs
+        self.outputs: tuple[Tensor, ...] = inner.outputs
+        self.gate = threading.Event()
+        self.gate.set()
+        self.broken = False
+        self.runs = 0
+
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Step:
+        step = self._inner.bind(inputs, outputs)
+
+        def run() -> None:
+            self.runs += 1
+            assert self.gate.wait(TIMEOUT_S)
+            if self.broken:
+                raise RuntimeError("the device is gone")
+            step()
+
+        return run
+
+
+def gated(models: Models, family: Family = Family.LUMINANET) -> tuple[Models, GatedBackend]:
+    """The same models, one text model of which computes only while its gate is open."""
+    backend = GatedBackend(models.text[family].backend)
+    model = replace(models.text[family], backend=backend)
+    return replace(models, text={**models.text, family: model}), backend
+
+
+def gated_image(models: Models) -> tuple[Models, GatedBackend]:
+    """The same models, the image model of which computes only while its gate is open."""
+    assert models.image is not None
+    backend = GatedBackend(models.image.backend)
+    return replace(models, image=replace(models.image, backend=backend)), backend
+
+
+class Alphabet:
+    """Stands in for a tokenizer's stream: token n is the n-th letter."""
+
+    def push(self, token: int) -> str:
+        return chr(ord("a") + token)
+
+
+class Counting:
+    """Sequences that count: after token n comes n + 1, of 26; token 25 ends the text.
+
+    A prompt that ends in 13 makes joining fail; one that holds 20 gives logits that are no
+    numbers.
+    """
+
+    bytes_per_sequence = 8
+
+    def __init__(self, rows: int) -> None:
+        self.gate = threading.Semaphore(0)
+        self.rows: list[list[int]] = [[] for _ in range(rows)]
+        self.batches: list[int] = []
+        self.open = True
+
+    def join(self, row: int, prompt: Sequence[int]) -> None:
+        if prompt[-1] == 13:
+            raise RuntimeError("bad luck")
+        self.rows[row] = list(prompt)
+
+    def append(self, row: int, token: int) -> None:
+        self.rows[row].append(token)
+
+    def step(self, rows: int) -> Logits:
+        if not self.open:
+            assert self.gate.acquire(timeout=TIMEOUT_S)
+        self.batches.append(rows)
+        logits = np.zeros((rows, 26), np.float32)
+        for place, row in enumerate(self.rows[:rows]):
+            logits[place, (row[-1] + 1) % 26] = 9
+            if 20 in row:
+                logits[place] = np.nan
+        return logits
+
+    def is_full(self, _row: int) -> bool:
+        return False
+
+    def move(self, source: int, target: int) -> None:
+        self.rows[target] = self.rows[source]
+
+
+class Bench:
+    """A TextEngine on an event loop of its own thread: no HTTP around it."""
+
+    def __init__(self, sequences: Any, max_batch: int, queue_limit: int = 64, end_id: int = 25):
+        self.metrics = Metrics()
+        manifest = Manifest("m", Task.GENERATION, Family.LUMINANET, "", 0, 0, context=8)
+        self.engine = TextEngine(
+            "luminanet",
+            sequences,
+            end_id,
+            max_batch,
+            queue_limit,
+            TextMetrics(self.metrics, manifest, "test", 8),
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> "Bench":
+        self._thread.start()
+        self.engine.start(self._loop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.stop()
+        self.engine.join()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def submit(self, prompt: Sequence[int], max_tokens: int = 5, **options: Any) -> Generation:
+        stream: TextStream = options.pop("stream", Alphabet())
+        job = Generation(
+            prompt,
+            Transcript(stream, options.pop("stop", ())),
+            options.pop("sampling", Sampling(temperature=0)),
+            options.pop("seed", 0),
+            max_tokens,
+            options.pop("arrived_s", perf_counter()),
+        )
+        assert not options
+        self.engine.submit(job)
+        return job
+
+    def read(self, job: Generation) -> tuple[str, Finish]:
+        """All of a job's text, and why it ended."""
+        return asyncio.run_coroutine_threadsafe(_read(job), self._loop).result(TIMEOUT_S)
+
+    def counted(self, name: str, **labels: str) -> float:
+        known = {"model": "luminanet", "backend": "test", "task": "text-generation", **labels}
+        return self.metrics.registry.get_sample_value(f"luminanet_{name}", known) or 0.0
+
+
+async def _read(job: Generation) -> tuple[str, Finish]:
+    text = ""
+    while True:
+        for piece in await job.outbox.take():
+            text += piece.text
+            if piece.finish:
+                return text, piece.finish

@@ -1,0 +1,115 @@
+"""GET /metrics: the names and labels that dashboards rely on, and sums after known traffic."""
+
+import itertools
+import re
+
+import pytest
+
+from luminanet.manifest import Family
+from serving.metrics import BUCKETS_S, Metrics
+from serving.models import Models
+from tests.serving.helpers import Running, frames, running
+
+MODEL = {"model", "backend", "task"}
+FAMILIES = {
+    "luminanet_requests_total": {"route", "code"},
+    "luminanet_request_duration_seconds": {"route"},
+    "luminanet_request_queue_seconds": MODEL,
+    "luminanet_time_to_first_token_seconds": MODEL,
+    "luminanet_inter_token_latency_seconds": MODEL,
+    "luminanet_time_per_output_token_seconds": MODEL,
+    "luminanet_inference_duration_seconds": MODEL | {"phase"},
+    "luminanet_batch_size": MODEL,
+    "luminanet_requests_running": MODEL,
+    "luminanet_requests_waiting": MODEL,
+    "luminanet_requests_rejected_total": MODEL | {"reason"},
+    "luminanet_requests_finished_total": MODEL | {"finish_reason"},
+    "luminanet_prompt_tokens_total": MODEL,
+    "luminanet_generation_tokens_total": MODEL,
+    "luminanet_sequence_state_bytes": MODEL,
+    "luminanet_model_info": MODEL | {"name", "parameters", "macs", "context"},
+    "luminanet_ready": set(),
+}
+
+
+def samples(text: str) -> dict[str, set[str]]:
+    """Name of each family -> its labels, in the text that Prometheus reads."""
+    found: dict[str, set[str]] = {}
+    for name, labels in re.findall(r"^(luminanet_\w+)(?:\{(.*)\})? ", text, re.M):
+        if not name.endswith("_created"):
+            family = re.sub(r"_(bucket|sum|count)$", "", name)
+            found[family] = set(re.findall(r'(\w+)="', labels)) - {"le"}
+    return found
+
+
+def test_the_names_and_labels_are_exactly_those_agreed(server: Running) -> None:
+    server.post("/generate", prompt="a", max_tokens=2)
+    response = server.client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    assert samples(response.text) == FAMILIES
+
+
+def test_buckets_reach_from_50_microseconds_to_seconds_by_doubling(server: Running) -> None:
+    assert BUCKETS_S[0] == 50e-6
+    assert len(BUCKETS_S) == 18
+    assert all(b == 2 * a for a, b in itertools.pairwise(BUCKETS_S))
+    edges = re.findall(
+        r'inter_token_latency_seconds_bucket\{.*le="([^"]+)".*model="gpt2"',
+        server.client.get("/metrics").text,
+    )
+    assert [float(edge) for edge in edges] == [*BUCKETS_S, float("inf")]
+
+
+@pytest.mark.parametrize("family", [Family.LUMINANET, Family.GPT2])
+def test_sums_after_known_traffic(models: Models, family: Family) -> None:
+    of_model = {"model": family.value, "backend": "ort_cpu", "task": "text-generation"}
+    body = {"prompt": "Once", "max_tokens": 6, "model": family.value, "seed": 2}
+    with running(models) as server:
+        usage = server.post("/generate", **body).json()["usage"]
+        *_, last, _ = frames(server.post("/generate", **body, stream=True))
+        server.post("/generate", prompt="", model=family.value)
+        server.client.get("/somewhere")
+        assert usage == last["usage"]
+        for name, labels, expected in [
+            ("requests_total", {"route": "/generate", "code": "200"}, 2),
+            ("requests_total", {"route": "/generate", "code": "422"}, 1),
+            ("requests_total", {"route": "other", "code": "404"}, 1),
+            ("request_duration_seconds_count", {"route": "/generate"}, 3),
+            ("prompt_tokens_total", of_model, 2 * usage["prompt_tokens"]),
+            ("generation_tokens_total", of_model, 2 * usage["completion_tokens"]),
+            ("time_to_first_token_seconds_count", of_model, 2),
+            ("inter_token_latency_seconds_count", of_model, 2 * (usage["completion_tokens"] - 1)),
+            ("time_per_output_token_seconds_count", of_model, 2),
+            ("request_queue_seconds_count", of_model, 2),
+            ("requests_finished_total", of_model | {"finish_reason": "length"}, 2),
+            ("requests_running", of_model, 0),
+            ("ready", {}, 1),
+        ]:
+            assert server.metric(name, **labels) == expected, name
+
+
+def test_the_state_of_a_sequence_is_what_the_models_differ_in(server: Running) -> None:
+    def state(family: Family) -> float:
+        labels = {"model": family.value, "backend": "ort_cpu", "task": "text-generation"}
+        return server.metric("sequence_state_bytes", **labels)
+
+    luminanet, gpt2 = (server.service.models.text[f].manifest for f in Family)
+    assert state(Family.LUMINANET) == 8 * luminanet.context
+    assert state(Family.GPT2) == 4 * 2 * gpt2.layers * gpt2.heads * gpt2.context * gpt2.head_width
+
+
+def test_prefill_is_timed_where_there_is_one(models: Models) -> None:
+    with running(models) as server:
+        for model, prefills, decodes in ("gpt2", 1, 3), ("luminanet", 0, 4):
+            server.post("/generate", prompt="a", max_tokens=4, seed=1, model=model)
+            labels = {"model": model, "backend": "ort_cpu", "task": "text-generation"}
+            for phase, runs in ("prefill", prefills), ("decode", decodes):
+                name = "inference_duration_seconds_count"
+                assert server.metric(name, **labels, phase=phase) == runs
+
+
+def test_two_apps_count_apart() -> None:
+    first, second = Metrics(), Metrics()
+    first.prompt_tokens.labels("m", "b", "t").inc()
+    assert b'luminanet_prompt_tokens_total{backend="b",model="m",task="t"} 1.0' in first.render()
+    assert b"luminanet_prompt_tokens_total{" not in second.render()
