@@ -1,4 +1,4 @@
-"""FrozenNet <-> ckpt.pt: plain types and tensors only, loadable with `weights_only=True`.
+"""Network <-> ckpt.pt: plain types and tensors only, loadable with `weights_only=True`.
 
 The file holds what freezing needs and nothing of the training run; the state a run resumes
 from is its own file (loop.py).
@@ -6,7 +6,8 @@ from is its own file (loop.py).
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,15 @@ from luminanet.gpt2 import Gpt2Config, Gpt2Net
 from luminanet.topology import Connection, Topology
 
 FORMAT = 1
+FAMILIES = ("luminanet", "gpt2", "baseline")
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineNet:
+    """An image network of training.baselines: its name, its parameters and its buffers."""
+
+    network: str
+    tensors: Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +44,51 @@ class Checkpoint:
     command: str = ""
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
+@dataclass(frozen=True, slots=True)
+class BaselineCheckpoint:
+    """A trained image baseline: compared with, never frozen, so no Checkpoint."""
+
+    name: str
+    net: BaselineNet
+    labels: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+    command: str = ""
+
+
+def save(path: Path, checkpoint: Checkpoint | BaselineCheckpoint) -> None:
     """Writes ckpt.pt under a temporary name and renames it into place."""
-    net = checkpoint.net
-    if isinstance(net, Gpt2Net):
-        body: dict[str, Any] = {
-            "family": "gpt2",
-            "config": asdict(net.config),
-            "tensors": _tensors(net.tensors),
-        }
-    else:
-        body = {"family": "luminanet", "net": pack_net(net)}
-    body |= {
+    body = {
         "format": FORMAT,
         "name": checkpoint.name,
-        "tokenizer": checkpoint.tokenizer,
         "labels": list(checkpoint.labels),
         "figures": dict(checkpoint.figures),
         "command": checkpoint.command,
     }
-    write_torch(path, body)
+    if isinstance(checkpoint, Checkpoint):
+        body["tokenizer"] = checkpoint.tokenizer
+    write_torch(path, body | _family(checkpoint.net))
+
+
+def _family(net: FrozenNet | Gpt2Net | BaselineNet) -> dict[str, Any]:
+    match net:
+        case FrozenNet():
+            return {"family": "luminanet", "net": pack_net(net)}
+        case Gpt2Net(config, arrays):
+            return {"family": "gpt2", "config": asdict(config), "tensors": _tensors(arrays)}
+        case BaselineNet(network, tensors):
+            return {"family": "baseline", "network": network, "tensors": dict(tensors)}
 
 
 def load(path: Path) -> Checkpoint:
-    """Raises CheckpointError when the file is missing, damaged, or of another format."""
-    raw = read_torch(path)
-    if raw.get("format") != FORMAT or raw.get("family") not in ("luminanet", "gpt2"):
+    """Raises CheckpointError when the file is missing, damaged, of another format, or holds a
+    network that is only compared with."""
+    raw = _read(path)
+    if raw["family"] == "baseline":
         raise CheckpointError(
-            f"{path} has format {raw.get('format')!r}; this build reads {FORMAT}: "
-            "make it again with `python -m training.train`"
+            f"{path} holds {raw.get('network')}, which is only compared with: a LuminaNet or a "
+            "GPT-2 can be frozen and served, and `python -m benchmarks.cifar10` reads the others"
         )
-    try:
+    with _damage(path):
         if raw["family"] == "gpt2":
             net: FrozenNet | Gpt2Net = Gpt2Net(Gpt2Config(**raw["config"]), _arrays(raw["tensors"]))
         else:
@@ -77,6 +101,37 @@ def load(path: Path) -> Checkpoint:
             figures=raw["figures"],
             command=raw["command"],
         )
+
+
+def load_baseline(path: Path) -> BaselineCheckpoint:
+    """As `load`, for what is only compared with."""
+    raw = _read(path)
+    if raw["family"] != "baseline":
+        raise CheckpointError(f"{path} holds a {raw['family']} network, not a baseline for images")
+    with _damage(path):
+        return BaselineCheckpoint(
+            name=raw["name"],
+            net=BaselineNet(raw["network"], raw["tensors"]),
+            labels=tuple(raw["labels"]),
+            figures=raw["figures"],
+            command=raw["command"],
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    raw = read_torch(path)
+    if raw.get("format") != FORMAT or raw.get("family") not in FAMILIES:
+        raise CheckpointError(
+            f"{path} has format {raw.get('format')!r}; this build reads {FORMAT}: "
+            "make it again with `python -m training.train`"
+        )
+    return raw
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, AttributeError, ValueError, LuminaNetError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 

@@ -28,12 +28,18 @@ class DataSet(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EvolutionConfig:
-    """When and how far a network changes itself; start and stop are shares of all steps."""
+    """When, how and how far a network changes itself; start and stop are shares of all steps."""
 
+    policy: str = "gradient"
+    """Who ranks what to change: random, gradient or hebbian (policies.py)."""
     start: float = 0.02
     stop: float = 0.4
     events: int = 24
     max_parameters: int = 1_150_000
+    max_macs: int = 0
+    """Multiply-accumulates per image or token; 0 for no limit, as for the next two."""
+    max_clusters: int = 0
+    max_connections: int = 0
     max_level: int = 2
     max_width: int = 128
     neurons: int = 32
@@ -42,8 +48,9 @@ class EvolutionConfig:
     """Connections that one event adds at most."""
     grown: int = 3
     """Clusters that one event grows at most."""
-    tolerance: float = 0.002
-    """Held-out loss that a removal may cost, relative, before it is taken back."""
+    price: float = 0.05
+    """What compute is worth: a removal may cost this share of the held-out loss times the share
+    of the multiply-accumulates that it saves, or it is taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +86,36 @@ class TrainConfig:
     """Share of the training data kept apart to judge mutations; never trained on."""
     check_every: int = 250
     """Steps between evaluations and resumable saves."""
+    seconds: float = 0.0
+    """Training time after which the run ends if `steps` have not ended it; 0 for no limit."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1:
             raise ConfigError("steps and batch must be at least 1")
+        if self.seconds < 0:
+            raise ConfigError("seconds must not be negative")
         if not 0 < self.learning_rate < 1:
             raise ConfigError(f"learning rate {self.learning_rate} is not between 0 and 1")
-        if self.model not in ("luminanet", "gpt2"):
-            raise ConfigError(f"model {self.model!r} is neither luminanet nor gpt2")
+        if self.model not in MODELS:
+            raise ConfigError(f"model {self.model!r} is none of {sorted(MODELS)}")
         if self.model == "luminanet" and self.seeding not in SEEDINGS:
             raise ConfigError(f"seeding {self.seeding!r} is none of {sorted(SEEDINGS)}")
+        if self.model != "luminanet" and self.evolution is not None:
+            raise ConfigError(f"{self.model} does not evolve: leave out --evolution-events")
+        if self.model in LEARNING_RATES and (self.width or self.channel or self.dropout):
+            raise ConfigError(
+                f"{self.model} has the sizes of its paper and no dropout: "
+                "leave out --width, --channel and --dropout"
+            )
 
     @property
     def is_text(self) -> bool:
         return self.data_set is DataSet.TINYSTORIES
+
+    def done(self, step: int, elapsed_s: float) -> float:
+        """The share of the run that lies behind, by steps or by time, whichever is further."""
+        by_time = elapsed_s / self.seconds if self.seconds else 0.0
+        return max(step / self.steps, by_time)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types only."""
@@ -174,6 +197,24 @@ SEEDINGS = {
 
 # ---------------------------------------------------------------------- presets
 
+# Of the networks in training.baselines.registry, for AdamW with batches of 512. 2e-3 serves
+# LuminaNet and what is small or normalised by batches (MobileViT's paper has it too); 1e-3 is
+# Mixer-S's, and serves where the paper's own rule asks for less (DeiT: 5e-4 at 512, for 300
+# epochs of ImageNet), ResMLP of that size, and AlexNet, which normalises nothing. Checked for
+# steady first steps, not tuned: `--learning-rate` changes it.
+LEARNING_RATES = {
+    "lenet5": 2e-3,
+    "alexnet": 1e-3,
+    "mlp-mixer": 1e-3,
+    "resmlp": 1e-3,
+    "deit-tiny": 1e-3,
+    "mobilevit": 2e-3,
+    "resnet18": 2e-3,
+    "mlp-mixer-1m": 2e-3,
+    "resmlp-1m": 2e-3,
+    "deit-1m": 1e-3,
+}
+MODELS = ("luminanet", "gpt2", *LEARNING_RATES)
 _CIFAR10 = TrainConfig(
     preset="cifar10",
     data_set=DataSet.CIFAR10,
@@ -205,6 +246,7 @@ _TINYSTORIES = TrainConfig(
         events=8, max_parameters=1_400_000, max_level=1, max_width=192, stop=0.3, connections=5
     ),
 )
+_BASELINE = replace(_CIFAR10, model="lenet5", seeding="", width=0, channel=0, evolution=None)
 PRESETS = {
     config.preset: config
     for config in (
@@ -213,5 +255,9 @@ PRESETS = {
         _TINYSTORIES,
         replace(_TINYSTORIES, preset="tinystories-bus", seeding="bus", evolution=None),
         replace(_TINYSTORIES, preset="gpt2", model="gpt2", seeding="", width=256, evolution=None),
+        *(
+            replace(_BASELINE, preset=name, model=name, learning_rate=rate)
+            for name, rate in LEARNING_RATES.items()
+        ),
     )
 }

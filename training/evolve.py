@@ -1,45 +1,34 @@
 """Evolution inside training: read signals, propose mutations, try each, keep or revert.
 
-One event tries a few mutations, a kind at a time. A trial changes weights, average and optimizer
-state together (transplant.py) and is judged by the loss on held-out training data: what keeps
-the function is kept, a removal is kept only when it costs less than `tolerance`.
+One event tries a few mutations, a kind at a time, as a policy ranks them (policies.py). A trial
+changes weights, average and optimizer state together (transplant.py) and is judged by the loss on
+held-out training data: what keeps the function is kept; a removal is kept when it costs less than
+`price` times the share of the compute (MACs) that it saves.
 """
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from luminanet.frozen import ClusterWeights, FrozenNet
-from luminanet.topology import Connection
-from training.batches import Batch, Source
+from luminanet.cost import macs
+from luminanet.topology import Connection, Topology
+from training.batches import Source
 from training.config import EvolutionConfig, TrainConfig
-from training.mutations import (
-    Connect,
-    Disconnect,
-    Grow,
-    Mutation,
-    Remove,
-    Shrink,
-    Split,
-    apply,
-)
-from training.network import Network, pack, positions, unpack
+from training.mutations import Connect, Disconnect, Mutation, Remove, Shrink, record
+from training.network import Network, pack, unpack
+from training.policies import PLANS, View, policy
+from training.signals import measure
 from training.trainer import Trainer
 from training.transplant import Slots, mutate
 
 PROBE_BATCHES = 2
-MIN_CONNECTIONS = 16
-"""Fewer connections are not pruned."""
-PRUNED_SHARE = 0.05
 YOUNG = 3
 """Events for which a new connection is safe from pruning."""
-FREE = 1e-3
-"""Relative change of the held-out loss that bf16 rounding alone may show."""
+ROUNDING = 1e-3
+"""Relative change of the held-out loss that bf16 may show where the function is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +46,13 @@ class Event:
     clusters: int
     connections: int
     parameters: int
+    mutations: list[dict[str, Any]] = field(default_factory=list)
+    """What was tried, as `mutations.record` writes it: enough to replay the evolution."""
+    start: str = ""
+    """In the first trial of a run: the topology that the run started from."""
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """What training knows: gradient norm per neuron of every cluster, and what each possible
-    connection would be worth (|d loss / d mixing weight|, the correlation of the source's message
-    with the target's gradient)."""
-
-    clusters: dict[int, float]
-    links: dict[Connection, float]
 
 
 def event_steps(config: TrainConfig) -> list[int]:
@@ -87,19 +70,23 @@ def evolve(
     """One event on the trainer's network; returns what was tried."""
     number = 1 + max((event.event for event in history), default=-1)
     started = time.monotonic()
+    start = "" if history else network(trainer).topology.to_json()
     signals = measure(trainer, [source.batch(trainer.step + k) for k in range(PROBE_BATCHES)])
+    chosen, seed = policy(evolution.policy), trainer.config.seed
     tried: list[Event] = []
     for plan in PLANS:
         slots = read_slots(trainer)
-        mutations = plan(View(slots.weights, signals, evolution, number, history))
+        view = View(slots.weights, signals, evolution, number, seed, young(history, number))
+        mutations = plan(view, chosen)
         if not mutations:
             continue
         before = trainer.score(source.held_out).loss
-        seed = trainer.config.seed * 1_000_003 + trainer.step
         for k, mutation in enumerate(mutations):
-            slots = mutate(slots, mutation, seed + k)
-        lossy = isinstance(mutations[0], Disconnect | Remove | Shrink)
-        kept, after = trial(trainer, source, slots, before, evolution.tolerance if lossy else FREE)
+            slots = mutate(slots, mutation, seed * 1_000_003 + trainer.step + k)
+        tolerance = ROUNDING
+        if isinstance(mutations[0], Disconnect | Remove | Shrink):
+            tolerance = evolution.price * saved(view.topology, slots.topology)
+        kept, after = trial(trainer, source, slots, before, tolerance)
         topology = network(trainer).topology
         tried.append(
             Event(
@@ -114,9 +101,26 @@ def evolve(
                 clusters=len(topology.clusters),
                 connections=len(topology.connections),
                 parameters=topology.parameters,
+                mutations=[record(mutation) for mutation in mutations],
+                start="" if tried else start,
             )
         )
     return tried
+
+
+def young(history: list[Event], number: int) -> frozenset[Connection]:
+    """Connections that were made in the last YOUNG events."""
+    return frozenset(
+        Connection(source=source, target=target)
+        for event in history
+        if event.operator == "connect" and number - event.event < YOUNG
+        for source, target in event.targets
+    )
+
+
+def saved(before: Topology, after: Topology) -> float:
+    """The share of the multiply-accumulates that a removal saves."""
+    return max(0.0, 1 - macs(after) / macs(before))
 
 
 def trial(
@@ -166,141 +170,3 @@ def adopt(trainer: Trainer, slots: Slots) -> None:
     for name, second in pack(slots.second_moment).items():
         trainer.average[name] = average[name].to(trainer.device)
         trainer.set_moments(name, first[name], second)
-
-
-def measure(trainer: Trainer, batches: list[Batch]) -> Signals:
-    model = network(trainer)
-    model.eval()
-    at = positions(model.topology)
-    probe = torch.zeros(len(at), len(at), device=trainer.device, requires_grad=True)
-    trainer.optimizer.zero_grad(set_to_none=False)
-    for batch in batches:
-        trainer.loss(batch, probe=probe).backward()  # type: ignore[no-untyped-call]
-    gradient = {
-        name: torch.zeros_like(p) if p.grad is None else p.grad
-        for name, p in model.named_parameters()
-    }
-    frozen = unpack(model.frozen, gradient)
-    trainer.optimizer.zero_grad(set_to_none=False)
-    assert probe.grad is not None
-    worth = probe.grad.abs().tolist()
-    return Signals(
-        clusters={
-            c.id: _norm(frozen.clusters[c.id]) / math.sqrt(c.width) for c in model.topology.clusters
-        },
-        links={Connection(source=s, target=t): worth[at[t]][at[s]] for s in at for t in at},
-    )
-
-
-def _norm(weights: ClusterWeights) -> float:
-    arrays = (weights.see_IH, weights.bias_H, weights.hear_DH, weights.send_HD, weights.readout_HO)
-    return math.sqrt(sum(float((array**2).sum()) for array in arrays))
-
-
-# ---------------------------------------------------------------------- what to try
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """All that a plan may look at."""
-
-    net: FrozenNet
-    signals: Signals
-    config: EvolutionConfig
-    number: int
-    history: list[Event]
-
-    def ranked(self) -> list[int]:
-        """Cluster ids, largest gradient per neuron first."""
-        return sorted(self.net.clusters, key=lambda c: (-self.signals.clusters.get(c, 0.0), c))
-
-    def saliency(self, cluster: int) -> NDArray[np.float32]:
-        """Per neuron, the size of its outgoing weights."""
-        weights = self.net.clusters[cluster]
-        outgoing = np.concatenate([weights.send_HD, weights.readout_HO], axis=1)
-        return np.asarray(np.linalg.norm(outgoing, axis=1))
-
-
-Plan = Callable[[View], list[Mutation]]
-
-
-def prune_connections(view: View) -> list[Mutation]:
-    """Every third event: the connections with the smallest gates, but no young ones."""
-    gates = view.net.gates
-    if view.number % 3 != 2 or len(gates) < MIN_CONNECTIONS:
-        return []
-    young = {
-        tuple(target)
-        for event in view.history
-        if event.operator == "connect" and view.number - event.event < YOUNG
-        for target in event.targets
-    }
-    old = [c for c in gates if (c.source, c.target) not in young]
-    weakest = sorted(old, key=lambda c: (abs(gates[c]), c))
-    return [Disconnect(c.source, c.target) for c in weakest[: int(PRUNED_SHARE * len(old))]]
-
-
-def remove_cluster(view: View) -> list[Mutation]:
-    """Every sixth event: the cluster that says least, by its readout and its messages."""
-    if view.number % 6 != 4 or len(view.net.clusters) < 2:
-        return []
-    return [Remove(min(view.net.clusters, key=lambda c: (float(view.saliency(c).sum()), c)))]
-
-
-def shrink_cluster(view: View) -> list[Mutation]:
-    """Every sixth event: the weakest neurons of the cluster with the smallest gradient."""
-    neurons, by_id = view.config.neurons, view.net.topology.by_id
-    wide = [c for c in view.ranked() if by_id[c].width > 2 * neurons]
-    if view.number % 6 != 1 or not wide:
-        return []
-    weakest = np.argsort(view.saliency(wide[-1]), kind="stable")[:neurons]
-    return [Shrink(wide[-1], tuple(sorted(weakest.tolist())))]
-
-
-def grow_clusters(view: View) -> list[Mutation]:
-    """The clusters with the largest gradient per neuron, while the budget lasts."""
-    topology, config = view.net.topology, view.config
-    chosen: list[Mutation] = []
-    for cluster in view.ranked():
-        growth = Grow(cluster, config.neurons)
-        if len(chosen) == config.grown:
-            break
-        if topology.cluster(cluster).width + config.neurons > config.max_width:
-            continue
-        grown = apply(topology, growth)
-        if grown.parameters <= config.max_parameters:
-            topology = grown
-            chosen.append(growth)
-    return chosen
-
-
-def split_cluster(view: View) -> list[Mutation]:
-    """Every second event: the cluster with the largest gradient, to the next level if it can."""
-    topology, config = view.net.topology, view.config
-    if view.number % 2:
-        return []
-    for cluster in view.ranked():
-        deeper = Split(cluster, min(topology.cluster(cluster).level + 1, config.max_level))
-        if apply(topology, deeper).parameters <= config.max_parameters:
-            return [deeper]
-    return []
-
-
-def connect_clusters(view: View) -> list[Mutation]:
-    """The absent connections that the gradient asks for most."""
-    worth, present = view.signals.links, view.net.clusters
-    absent = [
-        c for c in worth if c not in view.net.gates and c.source in present and c.target in present
-    ]
-    best = sorted(absent, key=lambda c: (-worth[c], c))[: view.config.connections]
-    return [Connect(c.source, c.target) for c in best]
-
-
-PLANS: tuple[Plan, ...] = (
-    prune_connections,
-    remove_cluster,
-    shrink_cluster,
-    grow_clusters,
-    split_cluster,
-    connect_clusters,
-)

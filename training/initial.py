@@ -53,9 +53,11 @@ def _head(
     channels = topology.input.channels
     if pixels_NCYX is None:
         return ImageHead(np.zeros(channels, np.float32), np.ones(channels, np.float32), bias)
+    return ImageHead(*channel_statistics(pixels_NCYX), bias)
+
+
+def channel_statistics(pixels_NCYX: NDArray[np.uint8]) -> tuple[Array, Array]:
+    """Mean and deviation of each channel, of pixels in 0..1."""
     axes = (0, 2, 3)
-    return ImageHead(
-        mean_C=(pixels_NCYX.mean(axes) / 255).astype(np.float32),
-        std_C=(pixels_NCYX.std(axes) / 255).astype(np.float32),
-        bias_O=bias,
-    )
+    mean_C, std_C = pixels_NCYX.mean(axes), pixels_NCYX.std(axes)
+    return (mean_C / 255).astype(np.float32), (std_C / 255).astype(np.float32)

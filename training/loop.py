@@ -1,7 +1,7 @@
 """The run: data -> batches -> steps, with evolution, progress, TensorBoard, and exact resume.
 
 state.pt in the run's folder is what a second start resumes from; it is written every
-`check_every` steps, before and after every event of evolution, and when the run is interrupted.
+`check_every` steps, CHECKS times in a run with a time limit, and when the run is interrupted.
 """
 
 import json
@@ -23,11 +23,12 @@ from luminanet.gpt2 import Gpt2Config
 from luminanet.tokenizer import Tokenizer
 from training import checkpoint
 from training.baselines.gpt2 import Gpt2
+from training.baselines.registry import BASELINES, Baseline, Recipe
 from training.batches import ImageSource, Source, TextSource
 from training.config import SEEDINGS, TrainConfig
 from training.data import LABELS, load_images, load_stories, tokenize
 from training.evolve import Event, event_steps, evolve
-from training.initial import initial_net
+from training.initial import channel_statistics, initial_net
 from training.network import Network
 from training.trainer import Model, Score, Trainer
 
@@ -35,6 +36,13 @@ STATE = "state.pt"
 CHECKPOINT = "ckpt.pt"
 EVENTS = "evolution.jsonl"
 SMOOTHING = 0.98
+CHECKS = 10
+IMPROVEMENT = 0.001
+"""Of the held-out loss, relative: what a check must win over all before it to count as better."""
+
+
+First = FrozenNet | Gpt2Config | Recipe
+"""What a model is built from; the seed draws the weights that it does not hold."""
 
 
 class Interrupted(Exception):  # noqa: N818 - an outcome, not a fault
@@ -50,7 +58,7 @@ class Task:
     """Data of a run, ready to train on."""
 
     source: Source
-    first_net: FrozenNet | Gpt2Config
+    first_net: First
     tokenizer: str | None
     labels: tuple[str, ...]
 
@@ -59,30 +67,36 @@ def prepare(config: TrainConfig, folder: Path | None, tokenizer: Path | None) ->
     """Loads and tokenizes; the tokenizer is trained on the training stories unless given."""
     if not config.is_text:
         images = load_images(folder, "train")
+        source = ImageSource(images, config, len(LABELS))
+        if config.model in BASELINES:
+            recipe = Recipe(config.model, *channel_statistics(images.pixels_NCYX))
+            return Task(source, recipe, None, LABELS)
         topology = SEEDINGS[config.seeding](config.width, config.channel, config.vocab_size)
         net = initial_net(topology, config.seed, images.pixels_NCYX)
-        return Task(ImageSource(images, config, len(LABELS)), net, None, LABELS)
+        return Task(source, net, None, LABELS)
     stories = load_stories(folder, "train")
     if tokenizer is None:
         words = Tokenizer.train(stories, config.vocab_size)
     else:
         words = Tokenizer.from_json(tokenizer.read_text("utf-8"))
-    source = TextSource(tokenize(stories, words), config)
+    text = TextSource(tokenize(stories, words), config)
     if config.model == "gpt2":
         heads = max(1, config.width // 32)
-        first: FrozenNet | Gpt2Config = Gpt2Config(
-            words.vocab_size, config.context, config.width, heads
-        )
+        first: First = Gpt2Config(words.vocab_size, config.context, config.width, heads)
     else:
         topology = SEEDINGS[config.seeding](config.width, config.channel, words.vocab_size)
         first = initial_net(topology, config.seed)
-    return Task(source, first, words.to_json(), ())
+    return Task(text, first, words.to_json(), ())
 
 
-def build(first: FrozenNet | Gpt2Config, config: TrainConfig) -> Model:
-    if isinstance(first, Gpt2Config):
-        return Gpt2(first, config.seed, config.dropout)
-    return Network(first, config.dropout)
+def build(first: First, config: TrainConfig) -> Model:
+    match first:
+        case Gpt2Config():
+            return Gpt2(first, config.seed, config.dropout)
+        case Recipe():
+            return Baseline(first, config.seed)
+        case FrozenNet():
+            return Network(first, config.dropout)
 
 
 class Run:
@@ -93,7 +107,9 @@ class Run:
     ) -> None:
         self.config, self.task, self.out, self.command = config, task, out, command
         self.history: list[Event] = []
-        self.seconds = 0.0
+        self.events_done = 0
+        self.checks: list[tuple[int, float]] = []
+        """(step, held-out loss) so far."""
         self.trainer = Trainer(build(task.first_net, config), config, device)
         self.resumed = self._resume()
 
@@ -117,7 +133,9 @@ class Run:
             self.trainer.use(Network(frozen, self.config.dropout))
         self.trainer.restore(raw["trainer"])
         self.history = [Event(**event) for event in json.loads(raw["history"])]
-        self.seconds = raw["seconds"]
+        self.events_done = raw["events_done"]
+        self.checks = [(step, loss) for step, loss in raw["checks"]]
+        self.trainer.seconds = raw["seconds"]
         return True
 
     def save(self) -> None:
@@ -127,7 +145,9 @@ class Run:
             "net": checkpoint.pack_net(model.freeze()) if isinstance(model, Network) else None,
             "trainer": self.trainer.state(),
             "history": json.dumps([event.to_dict() for event in self.history]),
-            "seconds": self.seconds,
+            "events_done": self.events_done,
+            "checks": self.checks,
+            "seconds": self.trainer.seconds,
         }
         checkpoint.write_torch(self.out / STATE, body)
 
@@ -135,23 +155,21 @@ class Run:
 
     def train(self) -> Path:
         """To the end; returns the checkpoint. Raises Interrupted after SIGINT or SIGTERM."""
-        events = set(event_steps(self.config))
-        evolved = {event.step for event in self.history}
+        events = [step / self.config.steps for step in event_steps(self.config)]
         loss = 0.0
         with stop_signals() as stop, board(self.out) as writer, self.progress() as bar:
-            while self.trainer.step < self.config.steps:
+            while (done := self.trainer.done) < 1:
                 started = time.monotonic()
-                step = self.trainer.step
-                if step in events and step not in evolved:
+                if self.events_done < len(events) and events[self.events_done] <= done:
                     self._evolve(writer)
-                    evolved.add(step)
-                now = self.trainer.train(self.task.source.batch(step))
+                    self.events_done += 1
+                now = self.trainer.train(self.task.source.batch(self.trainer.step))
                 loss = now if loss == 0.0 else SMOOTHING * loss + (1 - SMOOTHING) * now
-                self.seconds += time.monotonic() - started
+                self.trainer.seconds += time.monotonic() - started
                 bar.update(self.task.source.units_per_step)
                 bar.set_postfix_str(f"loss {loss:.3f}{self.note}", refresh=False)
                 writer.add_scalar("loss/train", now, self.trainer.step)
-                if self.trainer.step % self.config.check_every == 0:
+                if self._check_is_due(done):
                     self._check(writer)
                 if stop:
                     self.save()
@@ -173,12 +191,18 @@ class Run:
             if tried:
                 writer.add_scalar(f"network/{name}", getattr(tried[-1], name), self.trainer.step)
 
+    def _check_is_due(self, done_before: float) -> bool:
+        by_time = int(CHECKS * self.trainer.done) > int(CHECKS * done_before)
+        by_steps = self.trainer.step % self.config.check_every == 0
+        return by_steps or (by_time and self.config.seconds > 0)
+
     def score(self) -> Score:
-        with self.trainer.averaged():
+        with self.trainer.averaged(self.task.source):
             return self.trainer.score(self.task.source.held_out)
 
     def _check(self, writer: Any) -> None:
         score = self.score()
+        self.checks.append((self.trainer.step, score.loss))
         writer.add_scalar("loss/held_out", score.loss, self.trainer.step)
         if self.config.is_text:
             writer.add_scalar("perplexity/held_out", score.perplexity, self.trainer.step)
@@ -191,7 +215,7 @@ class Run:
     def progress(self) -> "tqdm[Any]":
         units = self.task.source.units_per_step
         return tqdm(
-            total=self.config.steps * units,
+            total=None if self.config.seconds else self.config.steps * units,
             initial=self.trainer.step * units,
             unit=f" {self.task.source.unit}",
             unit_scale=True,
@@ -200,33 +224,39 @@ class Run:
         )
 
     def _finish(self) -> Path:
-        score = self.score()
-        with self.trainer.averaged():
+        with self.trainer.averaged(self.task.source):
+            figures = self._figures(self.trainer.score(self.task.source.held_out))
             net = self.trainer.model.freeze()
+        name = f"{self.config.model}-{self.config.data_set.value}"
+        labels, path = self.task.labels, self.out / CHECKPOINT
+        done: checkpoint.Checkpoint | checkpoint.BaselineCheckpoint
+        if isinstance(net, checkpoint.BaselineNet):
+            done = checkpoint.BaselineCheckpoint(name, net, labels, figures, self.command)
+        else:
+            words = self.task.tokenizer
+            done = checkpoint.Checkpoint(name, net, words, labels, figures, self.command)
+        checkpoint.save(path, done)
+        return path
+
+    def _figures(self, score: Score) -> dict[str, float]:
+        step = self.trainer.step
         measure = (
             {"held_out_perplexity": score.perplexity}
             if self.config.is_text
             else {"held_out_accuracy": score.accuracy}
         )
-        path = self.out / CHECKPOINT
-        checkpoint.save(
-            path,
-            checkpoint.Checkpoint(
-                name=f"{self.config.model}-{self.config.data_set.value}",
-                net=net,
-                tokenizer=self.task.tokenizer,
-                labels=self.task.labels,
-                figures={
-                    "held_out_loss": score.loss,
-                    **measure,
-                    "steps": self.trainer.step,
-                    "examples": self.trainer.step * self.task.source.units_per_step,
-                    "training_seconds": round(self.seconds, 1),
-                },
-                command=self.command,
-            ),
-        )
-        return path
+        figures = {
+            "held_out_loss": score.loss,
+            **measure,
+            "steps": step,
+            "examples": step * self.task.source.units_per_step,
+            "training_seconds": round(self.trainer.seconds, 1),
+        }
+        if self.config.seconds and step < self.config.steps:
+            before = [loss for at, loss in self.checks if at < step]
+            best = min(before, default=float("inf"))
+            figures["still_improving"] = float(score.loss < best * (1 - IMPROVEMENT))
+        return figures
 
 
 @contextmanager

@@ -4,7 +4,9 @@ What happens to the weights is in transplant.py. Source: arXiv 2601.19508 (split
 connection, pruning); what keeps the function is our choice, see transplant.py.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from luminanet.errors import TopologyError
 from luminanet.topology import Cluster, Connection, Topology
@@ -58,6 +60,24 @@ class Remove:
 
 
 Mutation = Split | Grow | Shrink | Connect | Disconnect | Remove
+OPERATORS: dict[str, type[Mutation]] = {
+    kind.__name__.lower(): kind for kind in (Split, Grow, Shrink, Connect, Disconnect, Remove)
+}
+
+
+def record(mutation: Mutation) -> dict[str, Any]:
+    """Plain JSON types; `recorded` reads them back."""
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(mutation).items()}
+    return {"operator": type(mutation).__name__.lower(), **plain}
+
+
+def recorded(raw: Mapping[str, Any]) -> Mutation:
+    """Raises TopologyError when `raw` is not what `record` writes."""
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    try:
+        return OPERATORS[plain.pop("operator")](**plain)
+    except (KeyError, TypeError) as error:
+        raise TopologyError(f"{dict(raw)} is not a mutation: {error}") from error
 
 
 def apply(topology: Topology, mutation: Mutation) -> Topology:

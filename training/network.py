@@ -150,27 +150,35 @@ class Network(nn.Module):
         """
         if isinstance(self.inputs, ImageFields):
             return self.two_pass(self.inputs(inputs), probe_NN) + self.get_parameter("bias_O")
-        p = self.get_parameter
-        width = (p("embed_VE").shape[1],)
-        embedded_BTE = F.layer_norm(
-            F.embedding(inputs, p("embed_VE")),
-            width,
-            p("norm_in_scale_E"),
-            p("norm_in_bias_E"),
-            NORM_EPSILON,
-        )
+        embedded_BTE = self.embed(inputs)
         out = self.two_pass(self.inputs(embedded_BTE), probe_NN).view(embedded_BTE.shape)
-        normed = F.layer_norm(
-            out + embedded_BTE,
-            width,
-            p("norm_out_scale_E"),
-            p("norm_out_bias_E"),
-            NORM_EPSILON,
-        )
-        return F.linear(normed, p("embed_VE"))
+        return F.linear(self.norm(out + embedded_BTE, "out"), self.get_parameter("embed_VE"))
+
+    def activity(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """What each cluster says and what it would like to hear, both [N, B, D]: its message,
+        and its hidden state sent back through its own `hear`."""
+        if isinstance(self.inputs, ImageFields):
+            hidden = self.settle(self.inputs(inputs), None)
+        else:
+            hidden = self.settle(self.inputs(self.embed(inputs)), None)
+        said = [h @ self.stack("send", g) for g, h in enumerate(hidden)]
+        wanted = [h @ self.stack("hear", g).mT for g, h in enumerate(hidden)]
+        return torch.cat(said), torch.cat(wanted)
+
+    def embed(self, tokens_BT: Tensor) -> Tensor:
+        return self.norm(F.embedding(tokens_BT, self.get_parameter("embed_VE")), "in")
+
+    def norm(self, x: Tensor, which: str) -> Tensor:
+        p = self.get_parameter
+        scale, bias = p(f"norm_{which}_scale_E"), p(f"norm_{which}_bias_E")
+        return F.layer_norm(x, scale.shape, scale, bias, NORM_EPSILON)
 
     def two_pass(self, seen: list[Tensor], probe_NN: Tensor | None) -> Tensor:
         """Sum of all readouts [B, O]; seen[g] is [K, B, I]."""
+        return self.read(self.settle(seen, probe_NN))
+
+    def settle(self, seen: list[Tensor], probe_NN: Tensor | None) -> list[Tensor]:
+        """The hidden states after both passes, [K, B, H] a group."""
         mix_NN = self.get_parameter("gates") * self.mask_NN * self.share_N1
         mix_NN = mix_NN if probe_NN is None else mix_NN + probe_NN
         drives = [
@@ -195,7 +203,7 @@ class Network(nn.Module):
                 hidden[g] = self.visit(g, drives[g], signal)
                 if group.level < self.groups[-1].level:
                     second_NBD = _append(second_NBD, hidden[g] @ self.stack("send", g))
-        return self.read(hidden)
+        return hidden
 
     def mix(self, mix_NN: Tensor, group: Group, messages: Tensor | None, n: int) -> Tensor | None:
         """The signals [K, B, D] that a group receives from the first n messages."""

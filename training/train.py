@@ -1,6 +1,6 @@
 """Command line: `python -m training.train --preset cifar10 --data DIR` writes ckpt.pt.
 
-The baseline trains with the same command: `--preset gpt2`.
+What it is compared with trains by the same command: `--preset gpt2`, `lenet5`, `resnet18`, ...
 """
 
 import argparse
@@ -12,12 +12,15 @@ from pathlib import Path
 import torch
 
 from luminanet.errors import ConfigError, LuminaNetError
+from training.baselines.registry import BASELINES
 from training.config import PRESETS, EvolutionConfig, TrainConfig
 from training.data import ENVIRONMENT, resolve
 from training.loop import CHECKPOINT, Interrupted, Run, prepare
+from training.policies import POLICIES
 
 OPTIONS = {
     "steps": int,
+    "seconds": float,
     "batch": int,
     "seed": int,
     "learning_rate": float,
@@ -31,6 +34,10 @@ OPTIONS = {
     "channel": int,
     "check_every": int,
 }
+
+
+LOCAL = ("--data", "--out", "--tokenizer", "--threads", "--report")
+"""Options that name what is of one machine only."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--evolution-events", type=int, help="how often the network changes itself; 0 for never"
     )
+    p.add_argument("--policy", choices=sorted(POLICIES), help="who ranks what to change")
     known = {field.name: field for field in fields(TrainConfig)}
     for name, kind in OPTIONS.items():
         assert name in known
@@ -58,13 +66,18 @@ def configure(arguments: argparse.Namespace) -> TrainConfig:
     config = PRESETS[arguments.preset]
     given = {name: getattr(arguments, name) for name in OPTIONS}
     config = replace(config, **{name: v for name, v in given.items() if v is not None})
-    events = arguments.evolution_events
-    if events is None:
-        return config
-    if events < 0:
+    return replace(config, evolution=evolution_of(config, arguments))
+
+
+def evolution_of(config: TrainConfig, arguments: argparse.Namespace) -> EvolutionConfig | None:
+    events, name = arguments.evolution_events, arguments.policy
+    if events is not None and events < 0:
         raise ConfigError("--evolution-events must not be negative")
-    evolution = replace(config.evolution or EvolutionConfig(), events=events)
-    return replace(config, evolution=evolution if events else None)
+    if events == 0 or (events is None and config.evolution is None and name is None):
+        return None
+    evolution = config.evolution or EvolutionConfig()
+    evolution = evolution if events is None else replace(evolution, events=events)
+    return evolution if name is None else replace(evolution, policy=name)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -89,19 +102,20 @@ def main(argv: list[str] | None = None) -> int:
     score = run.score()
     measure = f"perplexity {score.perplexity:.3f}" if config.is_text else f"{score.accuracy:.2%}"
     print(f"{path}: held-out loss {score.loss:.4f}, {measure}")
-    print(f"next: python export/freeze.py {path.parent / CHECKPOINT}")
+    if config.model not in BASELINES:
+        print(f"next: python export/freeze.py {path.parent / CHECKPOINT}")
     return 0
 
 
-def command_of(argv: list[str]) -> str:
-    """The command that trains this again, without the folders of this machine."""
+def command_of(argv: list[str], module: str = "training.train") -> str:
+    """The command that does this again, without the folders of this machine."""
     kept, skip = list[str](), False
     for word in argv:
-        local = word.split("=")[0] in ("--data", "--out", "--tokenizer", "--threads")
+        local = word.split("=")[0] in LOCAL
         if not skip and not local:
             kept.append(word)
         skip = local and "=" not in word
-    return shlex.join(["python", "-m", "training.train", *kept])
+    return shlex.join(["python", "-m", module, *kept])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """One training step and its state: model, AdamW, and the moving average of the weights.
 
-The same for every model; evolution replaces the model between steps (evolve.py).
+The same for every model; evolution replaces the model between steps (evolve.py). Running
+statistics of batch normalisation belong to the live weights and are saved with them; for the
+averaged weights they are measured anew on training batches whenever those are used, as for
+averaged weights in SWA (Izmailov et al., 2018, arXiv 1803.05407, section 3.2).
 """
 
 import math
@@ -11,16 +14,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from luminanet.errors import CheckpointError
 from training.baselines.gpt2 import Gpt2
-from training.batches import Batch
+from training.baselines.registry import Baseline
+from training.batches import Batch, Source
 from training.config import TrainConfig
 from training.network import Network
 
-Model = Network | Gpt2
+Model = Network | Gpt2 | Baseline
 MIN_RATE = 0.005
+UNDECAYED = ("bias", "position", "class_token")
+"""Starts of the last part of a parameter's name, whatever its shape; vectors never decay."""
+SETTLING_BATCHES = 4
+"""Training batches on which batch normalisation is measured for the averaged weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ class Trainer:
     def __init__(self, model: Model, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self.step = 0
+        self.seconds = 0.0
+        """Time spent on training so far; the loop adds to it."""
         self.use(model)
 
     def use(self, model: Model) -> None:
@@ -55,12 +65,12 @@ class Trainer:
             self.set_moments(name, *(torch.zeros_like(self.average[name]) for _ in range(2)))
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Weight decay for matrices only; gates learn faster (model.md: their rate x 5)."""
+        """Weight decay for matrices and filters only; gates learn faster (their rate x 5)."""
         matrices, vectors, gates = [], [], []
         for name, parameter in self.model.named_parameters():
             if name == "gates":
                 gates.append(parameter)
-            elif parameter.dim() < 2 or name.startswith("bias"):
+            elif parameter.dim() < 2 or name.rpartition(".")[2].startswith(UNDECAYED):
                 vectors.append(parameter)
             else:
                 matrices.append(parameter)
@@ -85,9 +95,14 @@ class Trainer:
 
     # ------------------------------------------------------------------ training
 
+    @property
+    def done(self) -> float:
+        """The share of the run that lies behind."""
+        return self.config.done(self.step, self.seconds)
+
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine down to MIN_RATE of the peak."""
-        done = self.step / self.config.steps
+        done = min(self.done, 1.0)
         if done < self.config.warmup:
             return self.config.learning_rate * (done / self.config.warmup)
         cosine = 0.5 * (
@@ -138,19 +153,51 @@ class Trainer:
     # ------------------------------------------------------------------ evaluation
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within it, the model has the averaged weights."""
+    def averaged(self, source: Source) -> Iterator[None]:
+        """Within it, the model has the averaged weights, and batch statistics that fit them."""
         live = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        statistics = {name: b.clone() for name, b in self._statistics().items()}
         self._copy(self.average)
         try:
+            self._settle(source)
             yield
         finally:
             self._copy(live)
+            self._copy_statistics(statistics)
+
+    def _settle(self, source: Source) -> None:
+        """Batch statistics as the plain mean over the run's first batches."""
+        norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
+        if not norms:
+            return
+        momentum = norms[0].momentum
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        self.model.train()
+        with torch.no_grad():
+            for step in range(SETTLING_BATCHES):
+                self.logits(source.batch(step))
+        for norm in norms:
+            norm.momentum = momentum
+
+    def _statistics(self) -> dict[str, Tensor]:
+        """The buffers that training changes."""
+        return {
+            f"{name}.{kind}": buffer
+            for name, module in self.model.named_modules()
+            if isinstance(module, nn.BatchNorm2d)
+            for kind, buffer in module.named_buffers()
+        }
 
     def _copy(self, values: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(values[name])
+
+    def _copy_statistics(self, values: Mapping[str, Tensor]) -> None:
+        for name, buffer in self._statistics().items():
+            buffer.copy_(values[name])
 
     def score(self, batches: list[Batch]) -> Score:
         self.model.eval()
@@ -171,6 +218,7 @@ class Trainer:
         return {
             "step": self.step,
             "weights": {n: self.model.get_parameter(n).detach().cpu() for n in names},
+            "statistics": {n: b.cpu() for n, b in self._statistics().items()},
             "average": {n: self.average[n].cpu() for n in names},
             "first_moment": {n: self.moments(n)[0].cpu() for n in names},
             "second_moment": {n: self.moments(n)[1].cpu() for n in names},
@@ -181,6 +229,7 @@ class Trainer:
         if set(state["weights"]) != set(self.average):
             raise CheckpointError("the saved run belongs to another network: use another --out")
         self._copy(state["weights"])
+        self._copy_statistics(state["statistics"])
         for name in self.average:
             self.average[name] = state["average"][name].to(self.device)
             self.set_moments(name, state["first_moment"][name], state["second_moment"][name])

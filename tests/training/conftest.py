@@ -1,9 +1,18 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.datasets import write_images, write_stories
+from training.batches import ImageSource
+from training.config import PRESETS, SEEDINGS
+from training.data import LABELS, load_images
+from training.initial import initial_net
+from training.network import Network
+from training.trainer import Trainer
+
+SMALL = replace(PRESETS["cifar10"], steps=40, batch=16, width=8, channel=4, held_out=0.2)
 
 torch.set_num_threads(1)  # the networks are so small that threads would only wait
 
@@ -15,3 +24,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(folder)
     write_stories(folder)
     return folder
+
+
+@pytest.fixture
+def source(data: Path) -> ImageSource:
+    return ImageSource(load_images(data, "train"), SMALL, len(LABELS))
+
+
+@pytest.fixture
+def trainer(source: ImageSource) -> Trainer:
+    net = initial_net(SEEDINGS["paper"](8, 4, 0), 0)
+    trainer = Trainer(Network(net), SMALL, torch.device("cpu"))
+    for step in range(3):
+        trainer.train(source.batch(step))
+    return trainer

@@ -1,48 +1,25 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from luminanet.frozen import FrozenNet
 from luminanet.topology import Connection
 from training.batches import ImageSource
 from training.config import PRESETS, SEEDINGS, EvolutionConfig
-from training.data import LABELS, load_images
 from training.evolve import (
     Event,
-    Signals,
-    View,
     adopt,
     event_steps,
     evolve,
-    measure,
     network,
-    prune_connections,
     read_slots,
+    saved,
     trial,
+    young,
 )
-from training.initial import initial_net
-from training.mutations import Connect, Disconnect, Grow, Remove, Split
-from training.network import Network
+from training.mutations import Connect, Grow, Remove, Split, apply
 from training.trainer import Trainer
 from training.transplant import mutate
-
-CONFIG = replace(PRESETS["cifar10"], steps=40, batch=16, width=8, channel=4, held_out=0.2)
-
-
-@pytest.fixture
-def source(data: Path) -> ImageSource:
-    return ImageSource(load_images(data, "train"), CONFIG, len(LABELS))
-
-
-@pytest.fixture
-def trainer(source: ImageSource) -> Trainer:
-    net = initial_net(SEEDINGS["paper"](8, 4, 0), 0)
-    trainer = Trainer(Network(net), CONFIG, torch.device("cpu"))
-    for step in range(3):
-        trainer.train(source.batch(step))
-    return trainer
 
 
 def test_reading_and_adopting_the_state_changes_nothing(
@@ -101,34 +78,32 @@ def test_an_event_grows_splits_and_connects_within_its_budgets(
     assert all(e.kept for e in grown)
 
 
-def test_the_weakest_old_connections_are_pruned_first(trainer: Trainer) -> None:
-    net: FrozenNet = network(trainer).freeze()
-    links = [Connection(source=s, target=t) for s in range(5) for t in range(5)]
-    topology = net.topology.having(net.topology.clusters, links)
-    gates = {c: 1.0 + c.source + c.target for c in links}
-    gates[Connection(source=0, target=1)] = 0.01
-    gates[Connection(source=4, target=4)] = -0.02
-    young = Event(1, 0, 0.0, "connect", [[0, 1]], 1.0, 1.0, True, 1, 1, 1)
-    view = View(
-        FrozenNet(topology, net.clusters, gates, net.head),
-        Signals({}, {}),
-        EvolutionConfig(),
-        number=2,
-        history=[young],
-    )
-    assert prune_connections(view) == [Disconnect(source=4, target=4)]
-
-
-def test_signals_cover_every_cluster_and_every_possible_connection(
-    trainer: Trainer, source: ImageSource
-) -> None:
-    signals = measure(trainer, [source.batch(0)])
-    assert set(signals.clusters) == set(range(12))
-    assert len(signals.links) == 144
-    assert min(signals.clusters.values()) > 0
-
-
 def test_events_are_spread_between_start_and_stop() -> None:
-    steps = event_steps(replace(CONFIG, steps=1000, evolution=EvolutionConfig(events=3)))
+    steps = event_steps(
+        replace(PRESETS["cifar10"], steps=1000, evolution=EvolutionConfig(events=3))
+    )
     assert steps == [20, 210, 400]
-    assert event_steps(replace(CONFIG, evolution=None)) == []
+    assert event_steps(PRESETS["gpt2"]) == []
+
+
+def test_new_connections_are_young_for_three_events() -> None:
+    made = Event(4, 0, 0.0, "connect", [[0, 1]], 1.0, 1.0, True, 1, 1, 1)
+    pruned = Event(4, 0, 0.0, "disconnect", [[2, 3]], 1.0, 1.0, True, 1, 1, 1)
+    assert young([made, pruned], 6) == {Connection(source=0, target=1)}
+    assert young([made, pruned], 7) == frozenset()
+
+
+def test_a_removal_may_cost_more_the_more_compute_it_saves() -> None:
+    topology = SEEDINGS["paper"](8, 4, 0)
+    one = apply(topology, Remove(0))
+    assert saved(topology, one) == pytest.approx(1 / 12)
+    assert saved(topology, apply(one, Remove(1))) == pytest.approx(2 / 12)
+    assert saved(one, topology) == 0.0
+
+
+@pytest.mark.parametrize("name", ["random", "hebbian"])
+def test_every_policy_evolves_the_network(trainer: Trainer, source: ImageSource, name: str) -> None:
+    limits = EvolutionConfig(policy=name, neurons=4, connections=5)
+    tried = evolve(trainer, source, limits, [])
+    assert [event.operator for event in tried] == ["grow", "split", "connect"]
+    assert all(event.kept for event in tried)

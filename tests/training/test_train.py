@@ -1,5 +1,6 @@
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from luminanet.gpt2 import Gpt2Net
 from training import batches
 from training.batches import Batch
 from training.checkpoint import load
+from training.config import PRESETS
 from training.train import command_of, main
 
 TEXT = ["--steps", "12", "--batch", "4", "--context", "16", "--vocab-size", "300"]
@@ -85,6 +87,51 @@ def test_a_run_that_is_killed_goes_on_from_its_last_save(
     assert train("cifar10", data, tmp_path / "parts") == 0
     one, two = (load(tmp_path / run / "ckpt.pt") for run in ("whole", "parts"))
     assert one.figures["held_out_loss"] == two.figures["held_out_loss"]
+
+
+class Clock:
+    """Stands for the module `time` of the loop: every step takes a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_a_time_limit_ends_the_run_wherever_it_was_interrupted(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.loop.time", Clock())
+    limit = ["--steps", "1000000", "--seconds", "12"]
+    assert train("cifar10", data, tmp_path / "whole", *limit) == 0
+    plain = batches.ImageSource.batch
+
+    def interrupting(self: batches.ImageSource, step: int) -> Batch:
+        if step == 7:
+            signal.raise_signal(signal.SIGINT)
+        return plain(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.ImageSource, "batch", interrupting)
+        assert train("cifar10", data, tmp_path / "parts", *limit) == 128 + signal.SIGINT
+    assert train("cifar10", data, tmp_path / "parts", *limit) == 0
+    one, two = (load(tmp_path / run / "ckpt.pt") for run in ("whole", "parts"))
+    assert one.figures == two.figures
+    assert one.figures["steps"] == one.figures["training_seconds"] == 12
+    assert one.figures["still_improving"] in (0, 1)
+    lines = (tmp_path / "whole" / "evolution.jsonl").read_text().splitlines()
+    steps = sorted({json.loads(line)["step"] for line in lines})
+    assert len(steps) > 2
+    assert 1 <= steps[0] < steps[-1] <= 6  # 0.02 to 0.4 of the time
+
+
+def test_progress_is_the_further_of_steps_and_time() -> None:
+    config = replace(PRESETS["cifar10"], steps=100, seconds=50.0)
+    assert config.done(step=10, elapsed_s=0) == 0.1
+    assert config.done(step=10, elapsed_s=25) == 0.5
+    assert replace(config, seconds=0.0).done(step=10, elapsed_s=25) == 0.1
 
 
 def test_training_learns_and_leaves_a_record(data: Path, tmp_path: Path) -> None:

@@ -1,1 +1,4 @@
-"""The networks LuminaNet is compared with, trained by the same command."""
+"""The networks LuminaNet is compared with, trained by the same command.
+
+gpt2 is for text; the others are for images and listed, with their sizes, in registry.
+"""
