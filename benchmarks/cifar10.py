@@ -279,7 +279,7 @@ def configure(arguments: argparse.Namespace) -> list[TrainConfig]:
     changes = {name: value for name, value in given.items() if value is not None}
     return [
         replace(_preset(name), seed=seed, **changes)
-        for seed in _numbers(arguments.seeds)
+        for seed in numbers(arguments.seeds)
         for name in dict.fromkeys(arguments.networks.split(","))
     ]
 
@@ -291,7 +291,7 @@ def _preset(name: str) -> TrainConfig:
     return PRESETS[name]
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
     try:
         return sorted({int(word) for word in text.split(",")})
     except ValueError as error:

@@ -15,6 +15,7 @@ from luminanet.topology import (
     Connection,
     ImageInput,
     Interval,
+    Kind,
     Patch,
     TextInput,
     Topology,
@@ -46,6 +47,8 @@ class EvolutionConfig:
     """Neurons that one growth adds, or one shrinking removes."""
     connections: int = 12
     """Connections that one event adds at most."""
+    kinds: tuple[Kind, ...] = tuple(Kind)
+    """Kinds of connections that may be made; with feedforward alone, pass 2 changes nothing."""
     grown: int = 3
     """Clusters that one event grows at most."""
     price: float = 0.05
@@ -153,6 +156,14 @@ def fine_image(width: int, channel: int, _vocab_size: int) -> Topology:
     return _image([_grid(8, 8, (0, 1, 2))], width, channel)
 
 
+def dense_image(width: int, channel: int, _vocab_size: int) -> Topology:
+    """Dense from the start: 24 clusters on two levels of 8x8 patches, each hears all."""
+    patches = _grid(8, 8, (0, 1, 2))
+    seed = _image([patches, patches[::2]], width, channel)
+    ids = [c.id for c in seed.clusters]
+    return seed.having(seed.clusters, [Connection(source=s, target=t) for s in ids for t in ids])
+
+
 # Each cluster also sees the last token (model.md, network H): (start, stop) lags.
 LAGS = (
     ((0, 1), (1, 2)),
@@ -191,6 +202,7 @@ def bus_text(width: int, channel: int, vocab_size: int) -> Topology:
 SEEDINGS = {
     "paper": paper_image,
     "fine": fine_image,
+    "dense": dense_image,
     "lags": lags_text,
     "bus": bus_text,
 }
@@ -246,6 +258,16 @@ _TINYSTORIES = TrainConfig(
         events=8, max_parameters=1_400_000, max_level=1, max_width=192, stop=0.3, connections=5
     ),
 )
+_EVOLUTION = EvolutionConfig()
+# What the cifar10 preset is measured against: other policies, less to work with, no evolution.
+ABLATIONS = {
+    "cifar10-random": replace(_CIFAR10, evolution=replace(_EVOLUTION, policy="random")),
+    "cifar10-hebbian": replace(_CIFAR10, evolution=replace(_EVOLUTION, policy="hebbian")),
+    "cifar10-unconnected": replace(_CIFAR10, evolution=replace(_EVOLUTION, connections=0)),
+    "cifar10-pass1": replace(_CIFAR10, evolution=replace(_EVOLUTION, kinds=(Kind.FEEDFORWARD,))),
+    "cifar10-dense": replace(_CIFAR10, seeding="dense", width=140, evolution=None),
+    **{f"cifar10-channel{n}": replace(_CIFAR10, channel=n) for n in (10, 32, 84, 128)},
+}
 _BASELINE = replace(_CIFAR10, model="lenet5", seeding="", width=0, channel=0, evolution=None)
 PRESETS = {
     config.preset: config
@@ -255,6 +277,7 @@ PRESETS = {
         _TINYSTORIES,
         replace(_TINYSTORIES, preset="tinystories-bus", seeding="bus", evolution=None),
         replace(_TINYSTORIES, preset="gpt2", model="gpt2", seeding="", width=256, evolution=None),
+        *(replace(config, preset=name) for name, config in ABLATIONS.items()),
         *(
             replace(_BASELINE, preset=name, model=name, learning_rate=rate)
             for name, rate in LEARNING_RATES.items()

@@ -72,8 +72,8 @@ class Policy:
         return sorted(known, key=lambda c: (-self.cluster(view, c), c))
 
     def candidates(self, view: View) -> list[Connection]:
-        """Connections that are not there, the best first."""
-        absent = [c for c in view.signals.worth if c not in view.net.gates and _ends(view, c)]
+        """Connections that are not there and may be made, the best first."""
+        absent = [c for c in view.signals.worth if c not in view.net.gates and _allowed(view, c)]
         return sorted(absent, key=lambda c: (-self.absent(view, c), c))
 
     def weakest(self, view: View) -> list[Connection]:
@@ -82,8 +82,11 @@ class Policy:
         return sorted(old, key=lambda c: (self.present(view, c), c))
 
 
-def _ends(view: View, connection: Connection) -> bool:
-    return connection.source in view.net.clusters and connection.target in view.net.clusters
+def _allowed(view: View, connection: Connection) -> bool:
+    """Whether both ends are (still) there, and the kind of connection may be made."""
+    if not {connection.source, connection.target} <= set(view.net.clusters):
+        return False
+    return view.topology.kind(connection) in view.config.kinds
 
 
 def _chance(view: View, *what: int) -> float:

@@ -6,7 +6,7 @@ import pytest
 from luminanet.cost import macs
 from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
-from luminanet.topology import Connection
+from luminanet.topology import Connection, Kind
 from tests.nets import random_weights, tiny_image_topology
 from training.config import EvolutionConfig
 from training.mutations import Connect, Disconnect, Grow, Remove, Shrink, Split, apply
@@ -60,6 +60,14 @@ def test_connections_are_made_where_the_signal_is_largest() -> None:
     assert gradient == [Connect(4, 3), Connect(4, 2), Connect(4, 1)]
     hebbian = connect_clusters(view(), POLICIES["hebbian"])
     assert hebbian == [Connect(4, 3), Connect(3, 3), Connect(2, 3)]
+
+
+def test_only_the_kinds_allowed_are_connected() -> None:
+    forward = replace(view(), config=replace(CONFIG, kinds=(Kind.FEEDFORWARD,)))
+    assert connect_clusters(forward, POLICIES["gradient"]) == []  # 4 hears all below already
+    recurrent = replace(view(), config=replace(CONFIG, kinds=(Kind.RECURRENT,)))
+    made = connect_clusters(recurrent, POLICIES["gradient"])
+    assert made == [Connect(3, 3), Connect(2, 2), Connect(1, 1)]
 
 
 def test_random_choices_depend_on_the_seed_and_the_event() -> None:

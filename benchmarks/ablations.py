@@ -1,0 +1,213 @@
+"""`python -m benchmarks.ablations --data DIR`: what evolution is worth on CIFAR-10.
+
+Trains the cifar10 preset and its ablations (training.config.ABLATIONS) with every seed, each for
+the same --steps (or --seconds) of training, looks at the test set once per finished run, and once
+more with all connections cut. Writes benchmarks/ablations.md, .json and ablations.png (learning curves with the
+events of evolution). Finished runs are read, interrupted ones resume, as in benchmarks.cifar10.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+
+from benchmarks.cifar10 import BATCH, ENDLESS, Result, finish, numbers
+from benchmarks.quality import Tally
+from benchmarks.report import provenance, table
+from luminanet.errors import LuminaNetError
+from luminanet.frozen import FrozenNet
+from luminanet.topology import Kind
+from training.batches import scale
+from training.checkpoint import load, read_torch
+from training.config import ABLATIONS, PRESETS, TrainConfig
+from training.data import Images, load_images, resolve
+from training.loop import CHECKPOINT, STATE, Interrupted
+from training.network import Network
+from training.train import command_of
+
+HERE = Path(__file__).parent
+NETWORKS = ("cifar10", *ABLATIONS)
+CHECKS = 20
+"""Points of a learning curve."""
+NOTES = """Same number of steps (or time) for every row, mean ± standard deviation over the seeds.
+"Cut" is the same network with all connections removed, without retraining (the paper's Table 5).
+Kinds are feedforward / feedback / recurrent.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """One finished run: its figures, those without connections, and its learning curve."""
+
+    result: Result
+    cut_top1: float
+    clusters: int
+    kinds: tuple[int, ...]
+    checks: list[tuple[int, float]]
+    """(step, held-out loss)"""
+    events: list[int]
+    """Steps at which something was kept."""
+
+
+def run(config: TrainConfig, out: Path, folder: Path | None, test: Images) -> Ablation:
+    device = torch.device("cpu")
+    result = finish(config, out, folder, device)
+    net = load(out / CHECKPOINT).net
+    assert isinstance(net, FrozenNet)
+    state = read_torch(out / STATE)
+    history = json.loads(state["history"])
+    return Ablation(
+        result=result,
+        cut_top1=top1(cut(net), test),
+        clusters=len(net.topology.clusters),
+        kinds=tuple(net.topology.count(kind) for kind in Kind),
+        checks=[(step, loss) for step, loss in state["checks"]],
+        events=sorted({event["step"] for event in history if event["kept"]}),
+    )
+
+
+def cut(net: FrozenNet) -> FrozenNet:
+    """The same clusters without any connection."""
+    return replace(net, topology=net.topology.having(net.topology.clusters, ()), gates={})
+
+
+def top1(net: FrozenNet, test: Images) -> float:
+    model, tally = Network(net).eval(), Tally()
+    with torch.no_grad():
+        for start in range(0, len(test), BATCH):
+            part = slice(start, start + BATCH)
+            logits = model(scale(torch.from_numpy(test.pixels_NCYX[part])))
+            tally.add(logits.numpy(), test.labels_N[part])
+    return tally.first / tally.count
+
+
+# ---------------------------------------------------------------------- report
+
+
+def markdown(runs: Sequence[Ablation]) -> str:
+    by_network: dict[str, list[Ablation]] = {}
+    for ablation in runs:
+        by_network.setdefault(ablation.result.network, []).append(ablation)
+    header = [
+        *("preset", "seeds", "top-1", "top-5", "top-1, connections cut", "parameters", "MACs"),
+        *("clusters", "kinds", "epochs"),
+    ]
+    return table(header, [_row(name, own) for name, own in by_network.items()])
+
+
+def _row(name: str, own: Sequence[Ablation]) -> list[str]:
+    return [
+        name,
+        str(len(own)),
+        spread([a.result.top1 for a in own]),
+        spread([a.result.top5 for a in own]),
+        spread([a.cut_top1 for a in own]),
+        f"{mean(a.result.parameters for a in own) / 1e6:.2f} M",
+        f"{mean(a.result.macs for a in own) / 1e6:.2f} M",
+        f"{mean(a.clusters for a in own):.0f}",
+        " / ".join(f"{mean(counts):.0f}" for counts in zip(*(a.kinds for a in own), strict=True)),
+        f"{mean(a.result.epochs for a in own):.0f}",
+    ]
+
+
+def spread(shares: Sequence[float]) -> str:
+    deviation = f" ± {100 * stdev(shares):.1f}" if len(shares) > 1 else ""
+    return f"{100 * mean(shares):.1f}{deviation} %"
+
+
+def draw(runs: Sequence[Ablation], path: Path) -> None:
+    """Held-out loss over steps, first seed of each network; dots where evolution kept a change."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    first = min(a.result.seed for a in runs)
+    for ablation in (a for a in runs if a.result.seed == first and a.checks):
+        steps, losses = zip(*ablation.checks, strict=True)
+        (line,) = axes.plot(steps, losses, label=ablation.result.network, linewidth=1.2)
+        kept = [step for step in ablation.events if steps[0] <= step <= steps[-1]]
+        heights = [_between(step, ablation.checks) for step in kept]
+        axes.scatter(kept, heights, s=8, color=line.get_color())
+    axes.set(xlabel="step", ylabel="held-out loss (averaged weights)", yscale="log")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def _between(step: int, checks: Sequence[tuple[int, float]]) -> float:
+    """The curve's height at a step, on the line between two checks."""
+    after = next(k for k, (at, _) in enumerate(checks) if at >= step)
+    (x0, y0), (x1, y1) = checks[max(0, after - 1)], checks[after]
+    return y1 if x1 == x0 else y0 + (y1 - y0) * (step - x0) / (x1 - x0)
+
+
+def write(runs: Sequence[Ablation], folder: Path, source: str) -> str:
+    shown = markdown(runs)
+    title = "# What evolution is worth on CIFAR-10\n\n"
+    body = {"source": source.strip(), "runs": [asdict(ablation) for ablation in runs]}
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = "\n![learning curves](ablations.png)\n"
+    (folder / "ablations.md").write_text(f"{title}{shown}\n{NOTES}{picture}\n{source}", "utf-8")
+    (folder / "ablations.json").write_text(json.dumps(body, indent=1) + "\n", "utf-8")
+    draw(runs, folder / "ablations.png")
+    return shown
+
+
+# ---------------------------------------------------------------------- command line
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
+    p.add_argument("--networks", default=",".join(NETWORKS), help="presets, with commas between")
+    p.add_argument("--seeds", default="0,1", help="numbers, with commas between (default 0,1)")
+    p.add_argument("--steps", type=int, default=1000, help="of every run (default 1000)")
+    p.add_argument("--seconds", type=float, help="training time of a run instead of steps")
+    p.add_argument("--data", help="folder of Parquet files; default as in training")
+    p.add_argument("--out", type=Path, default=Path("runs/ablations"), help="folder of the runs")
+    p.add_argument("--report", type=Path, default=HERE, help="folder of ablations.md and .json")
+    p.add_argument("--batch", type=int, help="instead of the preset's")
+    p.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
+    return p
+
+
+def budget(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
+    """The same number of steps, or the same time, for every run."""
+    batch = arguments.batch or config.batch
+    if arguments.seconds:
+        return replace(config, batch=batch, steps=ENDLESS, seconds=arguments.seconds)
+    steps = arguments.steps
+    return replace(config, batch=batch, steps=steps, check_every=max(1, steps // CHECKS))
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parser().parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    command = command_of(argv, "benchmarks.ablations")
+    source = provenance(command, ("torch", "numpy"), arguments.seeds)
+    runs: list[Ablation] = []
+    shown = ""
+    try:
+        folder = resolve(arguments.data)
+        test = load_images(folder, "test")
+        for seed in numbers(arguments.seeds):
+            for name in arguments.networks.split(","):
+                config = budget(replace(PRESETS[name], seed=seed), arguments)
+                runs.append(run(config, arguments.out / f"{name}-seed{seed}", folder, test))
+                shown = write(runs, arguments.report, source)
+    except LuminaNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return 128 + interrupted.number
+    print(shown)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

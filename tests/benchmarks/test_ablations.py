@@ -1,0 +1,50 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.ablations import cut, main, spread
+from luminanet.reference import forward
+from tests.datasets import write_images
+from tests.nets import random_weights, tiny_image_topology
+from training.config import ABLATIONS, PRESETS
+
+torch.set_num_threads(1)
+
+
+def test_cutting_removes_connections_and_nothing_else() -> None:
+    net = random_weights(tiny_image_topology())
+    without = cut(net)
+    assert not without.topology.connections
+    assert without.topology.clusters == net.topology.clusters
+    images = np.random.default_rng(0).random((2, 3, 32, 32))
+    assert not np.allclose(forward(without, images), forward(net, images))
+
+
+def test_every_ablation_is_a_preset_of_the_same_recipe() -> None:
+    base = PRESETS["cifar10"]
+    for name in ABLATIONS:
+        config = PRESETS[name]
+        recipe = (config.steps, config.batch, config.learning_rate, config.mixup, config.smoothing)
+        assert recipe == (base.steps, base.batch, base.learning_rate, base.mixup, base.smoothing)
+
+
+def test_the_report_is_written_and_runs_are_not_done_twice(tmp_path: Path) -> None:
+    write_images(tmp_path / "data", train=60, test=20)
+    words = ["--networks", "cifar10,cifar10-pass1", "--seeds", "0", "--steps", "6", "--batch", "16"]
+    words += ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs")]
+    assert main([*words, "--report", str(tmp_path)]) == 0
+    first = json.loads((tmp_path / "ablations.json").read_text())["runs"]
+    assert [run["result"]["network"] for run in first] == ["cifar10", "cifar10-pass1"]
+    assert first[1]["kinds"][1:] == [0, 0]
+    assert (tmp_path / "ablations.png").read_bytes().startswith(b"\x89PNG")
+    assert "cifar10-pass1" in (tmp_path / "ablations.md").read_text()
+    assert main([*words, "--report", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "ablations.json").read_text())["runs"] == first
+
+
+@pytest.mark.parametrize(("shares", "text"), [([0.5, 0.6], "55.0 ± 7.1 %"), ([0.5], "50.0 %")])
+def test_spread_is_in_points(shares: list[float], text: str) -> None:
+    assert spread(shares) == text
