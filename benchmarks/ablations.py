@@ -2,8 +2,9 @@
 
 Trains the cifar10 preset and its ablations (training.config.ABLATIONS) with every seed, each for
 the same --steps (or --seconds) of training, looks at the test set once per finished run, and once
-more with all connections cut. Writes benchmarks/ablations.md, .json and ablations.png (learning curves with the
-events of evolution). Finished runs are read, interrupted ones resume, as in benchmarks.cifar10.
+more with all connections cut. Writes benchmarks/ablations.md, .json and ablations.png (learning
+curves with the events of evolution). Finished runs are read, interrupted ones resume, as in
+benchmarks.cifar10.
 """
 
 import argparse
