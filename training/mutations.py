@@ -73,7 +73,7 @@ def record(mutation: Mutation) -> dict[str, Any]:
 
 def recorded(raw: Mapping[str, Any]) -> Mutation:
     """Raises TopologyError when `raw` is not what `record` writes."""
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
     try:
         return OPERATORS[plain.pop("operator")](**plain)
     except (KeyError, TypeError) as error:

@@ -1,5 +1,7 @@
 import json
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +28,12 @@ SMALL = {
 
 
 def train(preset: str, data: Path, out: Path, *more: str) -> int:
+    return main([*words(preset, data, out), *more])
+
+
+def words(preset: str, data: Path, out: Path) -> list[str]:
     options = ["--preset", preset, "--data", str(data), "--out", str(out)]
-    options += ["--threads", "1", "--check-every", "5", *SMALL[preset]]
-    return main([*options, *more])
+    return [*options, "--threads", "1", "--check-every", "5", *SMALL[preset]]
 
 
 @pytest.mark.parametrize("preset", SMALL)
@@ -132,6 +137,41 @@ def test_progress_is_the_further_of_steps_and_time() -> None:
     assert config.done(step=10, elapsed_s=0) == 0.1
     assert config.done(step=10, elapsed_s=25) == 0.5
     assert replace(config, seconds=0.0).done(step=10, elapsed_s=25) == 0.1
+
+
+KILLED_IN_A_MUTATION = """
+import os, signal, sys
+from training import evolve
+from training.train import main
+
+plain = evolve.adopt
+
+def dying(trainer, slots):
+    plain(trainer, slots)
+    if trainer.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+evolve.adopt = dying
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_run_that_is_killed_in_a_mutation_ends_with_the_same_bits(
+    data: Path, tmp_path: Path
+) -> None:
+    assert train("cifar10", data, tmp_path / "whole") == 0
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_A_MUTATION, *words("cifar10", data, tmp_path / "parts")],
+        capture_output=True,
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "parts" / "state.pt").exists()
+    assert not (tmp_path / "parts" / "ckpt.pt").exists()
+    assert train("cifar10", data, tmp_path / "parts") == 0
+    raw = [torch.load(tmp_path / run / "state.pt") for run in ("whole", "parts")]
+    for name, value in raw[0]["trainer"]["weights"].items():
+        assert torch.equal(value, raw[1]["trainer"]["weights"][name]), name
 
 
 def test_training_learns_and_leaves_a_record(data: Path, tmp_path: Path) -> None:
