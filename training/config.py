@@ -67,6 +67,8 @@ class TrainConfig:
     batch: int
     learning_rate: float
     seed: int = 0
+    optimizer: str = "adamw"
+    """adamw, or eg: exponentiated gradients for LuminaNet's synapses (exponentiated.py)."""
     weight_decay: float = 0.05
     beta2: float = 0.99
     warmup: float = 0.05
@@ -99,6 +101,10 @@ class TrainConfig:
             raise ConfigError("seconds must not be negative")
         if not 0 < self.learning_rate < 1:
             raise ConfigError(f"learning rate {self.learning_rate} is not between 0 and 1")
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError(f"optimizer {self.optimizer!r} is none of {list(OPTIMIZERS)}")
+        if self.optimizer == "eg" and self.model != "luminanet":
+            raise ConfigError(f"{self.model} learns by adamw only: leave out --optimizer")
         if self.model not in MODELS:
             raise ConfigError(f"model {self.model!r} is none of {sorted(MODELS)}")
         if self.model == "luminanet" and self.seeding not in SEEDINGS:
@@ -227,6 +233,7 @@ LEARNING_RATES = {
     "deit-1m": 1e-3,
 }
 MODELS = ("luminanet", "gpt2", *LEARNING_RATES)
+OPTIMIZERS = ("adamw", "eg")
 _CIFAR10 = TrainConfig(
     preset="cifar10",
     data_set=DataSet.CIFAR10,

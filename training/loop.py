@@ -7,7 +7,7 @@ state.pt in the run's folder is what a second start resumes from; it is written 
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from training.baselines.registry import BASELINES, Baseline, Recipe
 from training.batches import ImageSource, Source, TextSource
 from training.config import SEEDINGS, TrainConfig
 from training.data import LABELS, load_images, load_stories, tokenize
+from training.distributed import World
 from training.evolve import Event, event_steps, evolve
 from training.initial import channel_statistics, initial_net
 from training.network import Network
@@ -103,14 +104,21 @@ class Run:
     """One training run in one folder."""
 
     def __init__(
-        self, config: TrainConfig, task: Task, out: Path, device: torch.device, command: str
+        self,
+        config: TrainConfig,
+        task: Task,
+        out: Path,
+        device: torch.device,
+        command: str,
+        world: World = World(),  # noqa: B008 - immutable
     ) -> None:
         self.config, self.task, self.out, self.command = config, task, out, command
+        self.world = world
         self.history: list[Event] = []
         self.events_done = 0
         self.checks: list[tuple[int, float]] = []
         """(step, held-out loss) so far."""
-        self.trainer = Trainer(build(task.first_net, config), config, device)
+        self.trainer = Trainer(build(task.first_net, config), config, device, world)
         self.resumed = self._resume()
 
     # ------------------------------------------------------------------ state
@@ -128,6 +136,11 @@ class Run:
                 f"{path} belongs to a run with other settings ({', '.join(odd)}): "
                 "give them again to resume it, or choose another --out"
             )
+        self._take(raw)
+        return True
+
+    def _take(self, raw: Mapping[str, Any]) -> None:
+        """Goes on from a saved state."""
         if raw["net"] is not None:
             frozen = checkpoint.unpack_net(raw["net"])
             self.trainer.use(Network(frozen, self.config.dropout))
@@ -136,11 +149,10 @@ class Run:
         self.events_done = raw["events_done"]
         self.checks = [(step, loss) for step, loss in raw["checks"]]
         self.trainer.seconds = raw["seconds"]
-        return True
 
-    def save(self) -> None:
+    def _state(self) -> dict[str, Any]:
         model = self.trainer.model
-        body: dict[str, Any] = {
+        return {
             "config": self.config.to_dict(),
             "net": checkpoint.pack_net(model.freeze()) if isinstance(model, Network) else None,
             "trainer": self.trainer.state(),
@@ -149,7 +161,10 @@ class Run:
             "checks": self.checks,
             "seconds": self.trainer.seconds,
         }
-        checkpoint.write_torch(self.out / STATE, body)
+
+    def save(self) -> None:
+        if self.world.is_first:
+            checkpoint.write_torch(self.out / STATE, self._state())
 
     # ------------------------------------------------------------------ training
 
@@ -157,13 +172,14 @@ class Run:
         """To the end; returns the checkpoint. Raises Interrupted after SIGINT or SIGTERM."""
         events = [step / self.config.steps for step in event_steps(self.config)]
         loss = 0.0
-        with stop_signals() as stop, board(self.out) as writer, self.progress() as bar:
+        device, first = self.trainer.device, self.world.is_first
+        with stop_signals() as asked, board(self.out, first) as writer, self.progress() as bar:
             while (done := self.trainer.done) < 1:
                 started = time.monotonic()
                 if self.events_done < len(events) and events[self.events_done] <= done:
                     self._evolve(writer)
-                    self.events_done += 1
-                now = self.trainer.train(self.task.source.batch(self.trainer.step))
+                batch = self.task.source.batch(self.trainer.step)
+                now = self.trainer.train(self.world.share(batch))
                 loss = now if loss == 0.0 else SMOOTHING * loss + (1 - SMOOTHING) * now
                 self.trainer.seconds += time.monotonic() - started
                 bar.update(self.task.source.units_per_step)
@@ -171,18 +187,27 @@ class Run:
                 writer.add_scalar("loss/train", now, self.trainer.step)
                 if self._check_is_due(done):
                     self._check(writer)
+                seconds = self.trainer.seconds
+                stop, self.trainer.seconds = self.world.agree(bool(asked), seconds, device)
                 if stop:
                     self.save()
-                    raise Interrupted(stop[0], self.trainer.step)
+                    raise Interrupted([*asked, signal.SIGTERM][0], self.trainer.step)
         self.save()
-        return self._finish()
+        return self._finish() if first else self.out / CHECKPOINT
 
     note = ""
 
     def _evolve(self, writer: Any) -> None:
+        """Rank 0 evolves, the others take over what came of it."""
+        if not self.world.is_first:
+            self._take(self.world.from_first(None))
+            return
         assert self.config.evolution is not None
         tried = evolve(self.trainer, self.task.source, self.config.evolution, self.history)
         self.history += tried
+        self.events_done += 1
+        if self.world.size > 1:
+            self.world.from_first(self._state())
         lines = [json.dumps(event.to_dict()) + "\n" for event in self.history]
         fresh = self.out / f".{EVENTS}"
         fresh.write_text("".join(lines), "utf-8")
@@ -201,6 +226,8 @@ class Run:
             return self.trainer.score(self.task.source.held_out)
 
     def _check(self, writer: Any) -> None:
+        if not self.world.is_first:
+            return
         score = self.score()
         self.checks.append((self.trainer.step, score.loss))
         writer.add_scalar("loss/held_out", score.loss, self.trainer.step)
@@ -221,6 +248,7 @@ class Run:
             unit_scale=True,
             mininterval=1.0,
             desc=self.config.preset,
+            disable=not self.world.is_first,
         )
 
     def _finish(self) -> Path:
@@ -278,8 +306,18 @@ def stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+class NoBoard:
+    """Takes the place of TensorBoard's writer where nothing is written."""
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        pass
+
+
 @contextmanager
-def board(out: Path) -> Iterator[Any]:
+def board(out: Path, wanted: bool) -> Iterator[Any]:
+    if not wanted:
+        yield NoBoard()
+        return
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -1,6 +1,7 @@
 """Command line: `python -m training.train --preset cifar10 --data DIR` writes ckpt.pt.
 
 What it is compared with trains by the same command: `--preset gpt2`, `lenet5`, `resnet18`, ...
+On several GPUs or machines: `torchrun --nproc-per-node 8 -m training.train --device cuda ...`
 """
 
 import argparse
@@ -15,6 +16,7 @@ from luminanet.errors import ConfigError, LuminaNetError
 from training.baselines.registry import BASELINES
 from training.config import PRESETS, EvolutionConfig, TrainConfig
 from training.data import ENVIRONMENT, resolve
+from training.distributed import World, join, leave, local_device
 from training.loop import CHECKPOINT, Interrupted, Run, prepare
 from training.policies import POLICIES
 
@@ -24,6 +26,7 @@ OPTIONS = {
     "batch": int,
     "seed": int,
     "learning_rate": float,
+    "optimizer": str,
     "weight_decay": float,
     "dropout": float,
     "mixup": float,
@@ -83,14 +86,17 @@ def evolution_of(config: TrainConfig, arguments: argparse.Namespace) -> Evolutio
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser().parse_args(argv)
+    world = World()
     try:
         config = configure(arguments)
         if arguments.threads:
             torch.set_num_threads(arguments.threads)
+        device = local_device(arguments.device)
+        world = join(config.batch, device)
         out = arguments.out or Path("runs") / config.preset
         task = prepare(config, resolve(arguments.data), arguments.tokenizer)
-        run = Run(config, task, out, torch.device(arguments.device), command_of(argv))
-        if run.resumed:
+        run = Run(config, task, out, device, command_of(argv), world)
+        if run.resumed and world.is_first:
             print(f"resuming {out} at step {run.trainer.step}", file=sys.stderr)
         path = run.train()
     except LuminaNetError as error:
@@ -99,6 +105,10 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return 128 + interrupted.number
+    finally:
+        leave(world)
+    if not world.is_first:
+        return 0
     score = run.score()
     measure = f"perplexity {score.perplexity:.3f}" if config.is_text else f"{score.accuracy:.2%}"
     print(f"{path}: held-out loss {score.loss:.4f}, {measure}")

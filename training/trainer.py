@@ -1,4 +1,4 @@
-"""One training step and its state: model, AdamW, and the moving average of the weights.
+"""One training step and its state: model, optimizer, and the moving average of the weights.
 
 The same for every model; evolution replaces the model between steps (evolve.py). Running
 statistics of batch normalisation belong to the live weights and are saved with them; for the
@@ -21,6 +21,8 @@ from training.baselines.gpt2 import Gpt2
 from training.baselines.registry import Baseline
 from training.batches import Batch, Source
 from training.config import TrainConfig
+from training.distributed import World
+from training.exponentiated import RATE, ExponentiatedGradient, is_synapse
 from training.network import Network
 
 Model = Network | Gpt2 | Baseline
@@ -44,8 +46,14 @@ class Score:
 
 
 class Trainer:
-    def __init__(self, model: Model, config: TrainConfig, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(
+        self,
+        model: Model,
+        config: TrainConfig,
+        device: torch.device,
+        world: World = World(),  # noqa: B008 - immutable
+    ) -> None:
+        self.config, self.device, self.world = config, device, world
         self.step = 0
         self.seconds = 0.0
         """Time spent on training so far; the loop adds to it."""
@@ -55,31 +63,39 @@ class Trainer:
         """Trains `model` from here on, with fresh moments and its own weights as the average."""
         self.model = model.to(self.device)
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        self.optimizer = torch.optim.AdamW(
-            self._groups(),
-            lr=self.config.learning_rate,
-            betas=(0.9, self.config.beta2),
-            fused=True,
-        )
+        self.optimizer = self._optimizer()
         for name, _ in self.model.named_parameters():
             self.set_moments(name, *(torch.zeros_like(self.average[name]) for _ in range(2)))
 
+    def _optimizer(self) -> torch.optim.Optimizer:
+        rate, betas = self.config.learning_rate, (0.9, self.config.beta2)
+        if self.config.optimizer == "eg":
+            return ExponentiatedGradient(self._groups(), lr=rate, betas=betas, birth=rate)
+        return torch.optim.AdamW(self._groups(), lr=rate, betas=betas, fused=True)
+
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay for matrices and filters only; gates learn faster (their rate x 5)."""
-        matrices, vectors, gates = [], [], []
+        matrices, vectors, gates, synapses = [], [], [], list[nn.Parameter]()
         for name, parameter in self.model.named_parameters():
             if name == "gates":
                 gates.append(parameter)
+            elif self.config.optimizer == "eg" and is_synapse(name):
+                synapses.append(parameter)
             elif parameter.dim() < 2 or name.rpartition(".")[2].startswith(UNDECAYED):
                 vectors.append(parameter)
             else:
                 matrices.append(parameter)
         decay = self.config.weight_decay
-        groups = [(matrices, decay, 1.0), (vectors, 0.0, 1.0), (gates, 0.0, self.config.gate_rate)]
+        groups = [
+            (matrices, decay, 1.0),
+            (vectors, 0.0, 1.0),
+            (gates, 0.0, self.config.gate_rate),
+            (synapses, decay / RATE, RATE),
+        ]
         return [
-            {"params": params, "weight_decay": decay, "rate": rate}
-            for params, decay, rate in groups
-            if params
+            {"params": ps, "weight_decay": decay, "rate": rate, "exponentiated": ps is synapses}
+            for ps, decay, rate in groups
+            if ps
         ]
 
     def moments(self, name: str) -> tuple[Tensor, Tensor]:
@@ -119,6 +135,7 @@ class Trainer:
         self.model.train()
         loss = self.loss(batch, self.config.smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.world.average_gradients(self.model)
         if self.config.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()

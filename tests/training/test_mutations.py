@@ -1,9 +1,22 @@
+import json
+
 import pytest
 
 from luminanet.errors import TopologyError
 from luminanet.topology import Connection
 from tests.nets import tiny_image_topology, tiny_text_topology
-from training.mutations import Connect, Disconnect, Grow, Mutation, Remove, Shrink, Split, apply
+from training.mutations import (
+    Connect,
+    Disconnect,
+    Grow,
+    Mutation,
+    Remove,
+    Shrink,
+    Split,
+    apply,
+    record,
+    recorded,
+)
 
 TEXT = tiny_text_topology(300)  # 0 and 1 on level 0, 2 on level 1; 1 hears itself
 
@@ -71,3 +84,17 @@ def test_the_last_cluster_cannot_be_removed() -> None:
     one = apply(apply(TEXT, Remove(2)), Remove(1))
     with pytest.raises(TopologyError, match="at least one"):
         apply(one, Remove(0))
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [Split(1, 2), Grow(0, 3), Shrink(0, (2, 5)), Connect(0, 1), Disconnect(0, 1), Remove(4)],
+)
+def test_a_mutation_survives_being_written_down(mutation: Mutation) -> None:
+    assert recorded(json.loads(json.dumps(record(mutation)))) == mutation
+
+
+@pytest.mark.parametrize("raw", [{}, {"operator": "melt"}, {"operator": "grow", "cluster": 1}])
+def test_what_is_no_mutation_is_refused(raw: dict[str, object]) -> None:
+    with pytest.raises(TopologyError, match="not a mutation"):
+        recorded(raw)
