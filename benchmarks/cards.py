@@ -16,7 +16,7 @@ not always those: names change, plots wander. Use it to study small networks, no
 NOTE = {
     Task.CLASSIFICATION: """Trained on the training split less the held-out share, which judged its
 mutations. The images of our copy are JPEG re-encodings of the originals.""",
-    Task.GENERATION: """Trained on a subset of 16,719 stories (0.7 % of the data set), less the
+    Task.GENERATION: """Trained on a subset of 16,719 stories (under 1 % of the data set), less the
 held-out share; perplexity is per token of a BPE of 4,096 tokens, so compare bits per byte.""",
 }
 

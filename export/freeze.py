@@ -71,7 +71,7 @@ def _load(path: Path) -> "Checkpoint":
 
 def _label(checkpoint: "Checkpoint") -> Label:
     """The tolerance stands for the measured difference, which depends on the machine."""
-    commands = [checkpoint.command, f"python export/freeze.py {checkpoint.name}/ckpt.pt"]
+    commands = [checkpoint.command, "python export/freeze.py ckpt.pt"]
     return Label(
         name=checkpoint.name,
         tokenizer=checkpoint.tokenizer,

@@ -1,6 +1,7 @@
 """Small generated data sets, as Parquet in the layout of the real ones."""
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,6 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _write(path: Path, columns: dict[str, list[object]]) -> None:
+def _write(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pyarrow.table(columns), path)

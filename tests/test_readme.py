@@ -37,7 +37,7 @@ def test_every_preset_is_named() -> None:
 
 def test_every_make_target_that_is_named_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for line in re.findall(r"make ((?:[a-z]+ ?)+)", README):
+    for line in re.findall(r"(?:^|`)make ((?:[a-z]+ ?)+)", README, re.MULTILINE):
         for target in line.split():
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 

@@ -71,8 +71,7 @@ def test_the_manifest_tells_what_was_frozen(checkpoints: dict[str, Path], tmp_pa
     assert image.macs > 0
     assert image.figures == {"held_out_accuracy": 0.75, "verified_within": 1e-4}
     assert image.command == (
-        "python -m training.train --preset cifar10 && "
-        "python export/freeze.py luminanet-cifar10/ckpt.pt"
+        "python -m training.train --preset cifar10 && python export/freeze.py ckpt.pt"
     )
 
 

@@ -57,5 +57,6 @@ def test_the_probe_measures_what_a_connection_is_worth(seed: int) -> None:
     assert torch.allclose(model(images, torch.zeros(n, n)), model(images), atol=1e-5)
     gate_gradient = model.get_parameter("gates").grad
     assert gate_gradient is not None
+    assert probe.grad is not None
     expected = probe.grad * model.mask_NN * model.share_N1
     assert torch.allclose(gate_gradient, expected, rtol=1e-4, atol=1e-4)

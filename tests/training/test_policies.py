@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ SIGNALS = Signals(
 CONFIG = EvolutionConfig(neurons=2, grown=2, connections=3)
 
 
-def view(number: int = 0, net: FrozenNet = NET, **changes: int) -> View:
+def view(number: int = 0, net: FrozenNet = NET, **changes: Any) -> View:
     return View(net, SIGNALS, replace(CONFIG, **changes), number, seed=0)
 
 
