@@ -7,7 +7,6 @@ curves with the events of evolution). Finished runs are read, interrupted ones r
 benchmarks.cifar10.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -17,22 +16,22 @@ from statistics import mean, stdev
 
 import torch
 
-from benchmarks.cifar10 import BATCH, ENDLESS, Result, finish, numbers
+from benchmarks import runs
+from benchmarks.cifar10 import BATCH, Result, finish
 from benchmarks.quality import Tally
 from benchmarks.report import provenance, table
-from luminanet.errors import LuminaNetError
 from luminanet.frozen import FrozenNet
 from luminanet.topology import Kind
 from training.batches import scale
 from training.checkpoint import load, read_torch
 from training.config import ABLATIONS, PRESETS, TrainConfig
 from training.data import Images, load_images, resolve
-from training.loop import CHECKPOINT, STATE, Interrupted
+from training.loop import CHECKPOINT, STATE
 from training.network import Network
 from training.train import command_of
 
-HERE = Path(__file__).parent
 NETWORKS = ("cifar10", *ABLATIONS)
+STEPS = 1000
 CHECKS = 20
 """Points of a learning curve."""
 NOTES = """Same number of steps (or time) for every row, mean ± standard deviation over the seeds.
@@ -90,9 +89,9 @@ def top1(net: FrozenNet, test: Images) -> float:
 # ---------------------------------------------------------------------- report
 
 
-def markdown(runs: Sequence[Ablation]) -> str:
+def markdown(found: Sequence[Ablation]) -> str:
     by_network: dict[str, list[Ablation]] = {}
-    for ablation in runs:
+    for ablation in found:
         by_network.setdefault(ablation.result.network, []).append(ablation)
     header = [
         *("preset", "seeds", "top-1", "top-5", "top-1, connections cut", "parameters", "MACs"),
@@ -121,14 +120,14 @@ def spread(shares: Sequence[float]) -> str:
     return f"{100 * mean(shares):.1f}{deviation} %"
 
 
-def draw(runs: Sequence[Ablation], path: Path) -> None:
+def draw(found: Sequence[Ablation], path: Path) -> None:
     """Held-out loss over steps, first seed of each network; dots where evolution kept a change."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    first = min(a.result.seed for a in runs)
-    for ablation in (a for a in runs if a.result.seed == first and a.checks):
+    first = min(a.result.seed for a in found)
+    for ablation in (a for a in found if a.result.seed == first and a.checks):
         steps, losses = zip(*ablation.checks, strict=True)
         (line,) = axes.plot(steps, losses, label=ablation.result.network, linewidth=1.2)
         kept = [step for step in ablation.events if steps[0] <= step <= steps[-1]]
@@ -146,68 +145,43 @@ def _between(step: int, checks: Sequence[tuple[int, float]]) -> float:
     return y1 if x1 == x0 else y0 + (y1 - y0) * (step - x0) / (x1 - x0)
 
 
-def write(runs: Sequence[Ablation], folder: Path, source: str) -> str:
-    shown = markdown(runs)
+def write(found: Sequence[Ablation], folder: Path, source: str) -> str:
+    shown = markdown(found)
     title = "# What evolution is worth on CIFAR-10\n\n"
-    body = {"source": source.strip(), "runs": [asdict(ablation) for ablation in runs]}
+    body = {"source": source.strip(), "runs": [asdict(ablation) for ablation in found]}
     folder.mkdir(parents=True, exist_ok=True)
     picture = "\n![learning curves](ablations.png)\n"
     (folder / "ablations.md").write_text(f"{title}{shown}\n{NOTES}{picture}\n{source}", "utf-8")
     (folder / "ablations.json").write_text(json.dumps(body, indent=1) + "\n", "utf-8")
-    draw(runs, folder / "ablations.png")
+    draw(found, folder / "ablations.png")
     return shown
 
 
 # ---------------------------------------------------------------------- command line
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
-    p.add_argument("--networks", default=",".join(NETWORKS), help="presets, with commas between")
-    p.add_argument("--seeds", default="0,1", help="numbers, with commas between (default 0,1)")
-    p.add_argument("--steps", type=int, default=1000, help="of every run (default 1000)")
-    p.add_argument("--seconds", type=float, help="training time of a run instead of steps")
-    p.add_argument("--data", help="folder of Parquet files; default as in training")
-    p.add_argument("--out", type=Path, default=Path("runs/ablations"), help="folder of the runs")
-    p.add_argument("--report", type=Path, default=HERE, help="folder of ablations.md and .json")
-    p.add_argument("--batch", type=int, help="instead of the preset's")
-    p.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
-    return p
-
-
-def budget(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
-    """The same number of steps, or the same time, for every run."""
-    batch = arguments.batch or config.batch
-    if arguments.seconds:
-        return replace(config, batch=batch, steps=ENDLESS, seconds=arguments.seconds)
-    steps = arguments.steps
-    return replace(config, batch=batch, steps=steps, check_every=max(1, steps // CHECKS))
-
-
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    arguments = parser().parse_args(argv)
+    options = runs.parser("ablations", __doc__, seeds="0,1,2")
+    options.add_argument("--networks", default=",".join(NETWORKS), help="presets, with commas")
+    options.set_defaults(steps=STEPS, threads=1)
+    arguments = options.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     command = command_of(argv, "benchmarks.ablations")
     source = provenance(command, ("torch", "numpy"), arguments.seeds)
-    runs: list[Ablation] = []
-    shown = ""
-    try:
+
+    def work() -> str:
         folder = resolve(arguments.data)
-        test = load_images(folder, "test")
-        for seed in numbers(arguments.seeds):
+        test, done, shown = load_images(folder, "test"), list[Ablation](), ""
+        for seed in runs.seeds_of(arguments):
             for name in arguments.networks.split(","):
-                config = budget(replace(PRESETS[name], seed=seed), arguments)
-                runs.append(run(config, arguments.out / f"{name}-seed{seed}", folder, test))
-                shown = write(runs, arguments.report, source)
-    except LuminaNetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return 128 + interrupted.number
-    print(shown)
-    return 0
+                config = runs.budgeted(replace(PRESETS[name], seed=seed), arguments)
+                config = replace(config, check_every=max(1, arguments.steps // CHECKS))
+                done.append(run(config, arguments.out / f"{name}-seed{seed}", folder, test))
+                shown = write(done, arguments.report, source)
+        return shown
+
+    return runs.finished(work)
 
 
 if __name__ == "__main__":

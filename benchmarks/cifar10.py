@@ -21,25 +21,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks import runs
 from benchmarks.quality import Tally
 from benchmarks.report import provenance, table
 from luminanet.cost import macs as topology_macs
-from luminanet.errors import ConfigError, LuminaNetError
+from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.baselines import registry
 from training.batches import ImageSource, scale
 from training.config import LEARNING_RATES, PRESETS, DataSet, TrainConfig
 from training.data import Images, load_images, resolve
-from training.loop import Interrupted, Run, prepare
+from training.loop import Run, prepare
 from training.network import Network
 from training.train import command_of
 
 HERE = Path(__file__).parent
 NETWORKS = ("cifar10", *LEARNING_RATES)
 RESULT = "result.json"
-ENDLESS = 10**9
-"""Steps of a run that only its time limits."""
 BATCH = 250
 NOTES = """Same data, augmentation, regularisation and optimiser for all, 4 % of the training images
 held out, averaged weights, one view of each test image in float32. Margins are in points of
@@ -173,10 +172,10 @@ class Summary:
 
 def summarise(results: Sequence[Result]) -> list[Summary]:
     """In the order of the networks' first runs."""
-    runs: dict[str, list[Result]] = {}
+    by_network: dict[str, list[Result]] = {}
     for result in results:
-        runs.setdefault(result.network, []).append(result)
-    top1 = {name: mean(run.top1 for run in own) for name, own in runs.items()}
+        by_network.setdefault(result.network, []).append(result)
+    top1 = {name: mean(run.top1 for run in own) for name, own in by_network.items()}
 
     def over(name: str, rival: str) -> float | None:
         return top1[name] - top1[rival] if rival in top1 else None
@@ -197,7 +196,7 @@ def summarise(results: Sequence[Result]) -> list[Summary]:
             training_seconds=mean(run.training_seconds for run in own),
             not_converged=sum(not run.converged for run in own),
         )
-        for name, own in runs.items()
+        for name, own in by_network.items()
     ]
 
 
@@ -255,31 +254,17 @@ def write(results: Sequence[Result], folder: Path, source: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m benchmarks.cifar10", description=__doc__)
-    p.add_argument("--networks", default=",".join(NETWORKS), help="presets, with commas between")
-    p.add_argument("--seeds", default="0", help="numbers, with commas between (default 0)")
-    p.add_argument("--seconds", type=float, help="training time of each run instead of steps")
-    p.add_argument("--steps", type=int, help="instead of the preset's")
-    p.add_argument("--batch", type=int, help="instead of the preset's")
-    p.add_argument("--data", help="folder of Parquet files; default as in training")
-    p.add_argument("--out", type=Path, default=Path("runs/cifar10-table"), help="folder of runs")
-    p.add_argument("--report", type=Path, default=HERE, help="folder of cifar10.md and .json")
-    p.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
-    p.add_argument("--threads", type=int, help="CPU threads of torch")
-    return p
+    options = runs.parser("cifar10", __doc__, seeds="0")
+    options.add_argument("--networks", default=",".join(NETWORKS), help="presets, with commas")
+    options.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+    return options
 
 
 def configure(arguments: argparse.Namespace) -> list[TrainConfig]:
     """Every run, seed by seed, so that a first column of the table is there early."""
-    if arguments.seconds is not None and arguments.seconds <= 0:
-        raise ConfigError("--seconds must be more than 0")
-    given = {"batch": arguments.batch, "seconds": arguments.seconds, "steps": arguments.steps}
-    if arguments.seconds and not arguments.steps:
-        given["steps"] = ENDLESS
-    changes = {name: value for name, value in given.items() if value is not None}
     return [
-        replace(_preset(name), seed=seed, **changes)
-        for seed in numbers(arguments.seeds)
+        runs.budgeted(replace(_preset(name), seed=seed), arguments)
+        for seed in runs.seeds_of(arguments)
         for name in dict.fromkeys(arguments.networks.split(","))
     ]
 
@@ -291,35 +276,22 @@ def _preset(name: str) -> TrainConfig:
     return PRESETS[name]
 
 
-def numbers(text: str) -> list[int]:
-    try:
-        return sorted({int(word) for word in text.split(",")})
-    except ValueError as error:
-        raise ConfigError(f"--seeds: {text!r} is not a list like 0,1,2") from error
-
-
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser().parse_args(argv)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    results: list[Result] = []
-    shown = ""
-    try:
-        folder = resolve(arguments.data)
+
+    def work() -> str:
+        folder, results, shown = resolve(arguments.data), list[Result](), ""
         for config in configure(arguments):
             out = arguments.out / f"{config.preset}-seed{config.seed}"
             results.append(finish(config, out, folder, device))
             shown = write(results, arguments.report, _source(argv, arguments, device))
-    except LuminaNetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return 128 + interrupted.number
-    print(shown)
-    return 0
+        return shown
+
+    return runs.finished(work)
 
 
 def _source(argv: list[str], arguments: argparse.Namespace, device: torch.device) -> str:

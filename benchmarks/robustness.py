@@ -19,17 +19,17 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor, nn
 
+from benchmarks import runs
 from benchmarks.attacks import fgsm, pgd, pruned
-from benchmarks.cifar10 import ENDLESS
 from benchmarks.report import provenance, table
 from benchmarks.synapses import born, faded, flipped, shape
-from luminanet.errors import ConfigError, LuminaNetError
+from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.batches import Batch
 from training.config import PRESETS, TrainConfig
 from training.data import resolve
-from training.loop import Interrupted, Run, prepare
+from training.loop import Run, prepare
 from training.network import Network
 from training.train import command_of
 
@@ -179,60 +179,32 @@ def write(results: Sequence[Result], folder: Path, source: str) -> str:
 # ---------------------------------------------------------------------- command line
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m benchmarks.robustness", description=__doc__)
-    p.add_argument("--data", help="folder of Parquet files; default as in training")
-    p.add_argument("--seconds", type=float, help="training time of each run instead of steps")
-    p.add_argument("--steps", type=int, help="instead of the preset's")
-    p.add_argument("--batch", type=int, help="instead of the preset's")
-    p.add_argument("--seeds", default="0,1,2", help="with commas between (default 0,1,2)")
-    p.add_argument("--out", type=Path, default=Path("runs/robustness"), help="folder of runs")
-    p.add_argument("--report", type=Path, default=HERE, help="folder of robustness.md and .json")
-    p.add_argument("--threads", type=int, help="CPU threads of torch")
-    return p
-
-
 def configure(arguments: argparse.Namespace) -> list[tuple[str, TrainConfig]]:
     """Every run with its rule, seed by seed."""
-    try:
-        seeds = sorted({int(word) for word in arguments.seeds.split(",")})
-    except ValueError as error:
-        raise ConfigError(f"--seeds: {arguments.seeds!r} is not a list like 0,1,2") from error
-    if arguments.seconds is not None and arguments.seconds <= 0:
-        raise ConfigError("--seconds must be more than 0")
-    steps = arguments.steps or (ENDLESS if arguments.seconds else None)
-    given = {"batch": arguments.batch, "seconds": arguments.seconds, "steps": steps}
-    changes = {name: value for name, value in given.items() if value is not None}
-    slow = replace(PRESETS["cifar10"], **changes)
+    slow = runs.budgeted(PRESETS["cifar10"], arguments)
     fast = replace(slow, learning_rate=FASTER * slow.learning_rate)
-    configs = (slow, fast, replace(slow, optimizer="eg"))
-    rules = list(zip(RULES, configs, strict=True))
+    rules = list(zip(RULES, (slow, fast, replace(slow, optimizer="eg")), strict=True))
+    seeds = runs.seeds_of(arguments)
     return [(rule, replace(config, seed=seed)) for seed in seeds for rule, config in rules]
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    arguments = parser().parse_args(argv)
+    arguments = runs.parser("robustness", __doc__, seeds="0,1,2").parse_args(argv)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    results: list[Result] = []
-    shown = ""
-    try:
-        folder = resolve(arguments.data)
+    command = command_of(argv, "benchmarks.robustness")
+    source = provenance(command, ("torch", "numpy"), arguments.seeds)
+
+    def work() -> str:
+        folder, results, shown = resolve(arguments.data), list[Result](), ""
         for rule, config in configure(arguments):
             out = arguments.out / f"{rule}-seed{config.seed}"
             results.append(finish(rule, config, out, folder))
-            command = command_of(argv, "benchmarks.robustness")
-            source = provenance(command, ("torch", "numpy"), arguments.seeds)
             shown = write(results, arguments.report, source)
-    except LuminaNetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return 128 + interrupted.number
-    print(shown)
-    return 0
+        return shown
+
+    return runs.finished(work)
 
 
 if __name__ == "__main__":
