@@ -1,0 +1,58 @@
+"""What the benchmarks that train have in common: options, budgets, and how they end."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from luminanet.errors import ConfigError, LuminaNetError
+from training.config import TrainConfig
+from training.loop import Interrupted
+
+HERE = Path(__file__).parent
+ENDLESS = 10**9
+"""Steps of a run that only its time limits."""
+
+
+def parser(name: str, description: str | None, seeds: str) -> argparse.ArgumentParser:
+    """Options of `python -m benchmarks.<name>`; `seeds` is the default."""
+    p = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    p.add_argument("--seeds", default=seeds, help=f"with commas between (default {seeds})")
+    p.add_argument("--seconds", type=float, help="training time of each run instead of steps")
+    p.add_argument("--steps", type=int, help="instead of the preset's")
+    p.add_argument("--batch", type=int, help="instead of the preset's")
+    p.add_argument("--data", help="folder of Parquet files; default as in training")
+    p.add_argument("--out", type=Path, default=Path("runs") / name, help="folder of the runs")
+    p.add_argument("--report", type=Path, default=HERE, help=f"folder of {name}.md and .json")
+    p.add_argument("--threads", type=int, help="CPU threads of torch")
+    return p
+
+
+def seeds_of(arguments: argparse.Namespace) -> list[int]:
+    try:
+        return sorted({int(word) for word in arguments.seeds.split(",")})
+    except ValueError as error:
+        raise ConfigError(f"--seeds: {arguments.seeds!r} is not a list like 0,1,2") from error
+
+
+def budgeted(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
+    """The configuration with the steps, time and batch that the options give."""
+    if arguments.seconds is not None and arguments.seconds <= 0:
+        raise ConfigError("--seconds must be more than 0")
+    steps = arguments.steps or (ENDLESS if arguments.seconds else None)
+    given = {"batch": arguments.batch, "seconds": arguments.seconds, "steps": steps}
+    return replace(config, **{name: value for name, value in given.items() if value is not None})
+
+
+def finished(work: Callable[[], str]) -> int:
+    """Does the work and prints what it returns; the exit status, with one line for an error."""
+    try:
+        print(work())
+    except LuminaNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return 128 + interrupted.number
+    return 0
