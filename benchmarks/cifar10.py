@@ -32,8 +32,9 @@ from training.baselines import registry
 from training.batches import ImageSource, scale
 from training.config import LEARNING_RATES, PRESETS, DataSet, TrainConfig
 from training.data import Images, load_images, resolve
-from training.loop import Run, prepare
+from training.loop import Run
 from training.network import Network
+from training.task import prepare
 from training.train import command_of
 
 HERE = Path(__file__).parent

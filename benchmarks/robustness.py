@@ -29,8 +29,9 @@ from training import checkpoint
 from training.batches import Batch
 from training.config import PRESETS, TrainConfig
 from training.data import resolve
-from training.loop import Run, prepare
+from training.loop import Run
 from training.network import Network
+from training.task import prepare
 from training.train import command_of
 
 HERE = Path(__file__).parent

@@ -84,7 +84,9 @@ def leave(world: World) -> None:
 
 
 def local_device(name: str) -> torch.device:
-    """`cuda` is the GPU of this process on its machine."""
+    """`cuda` is the GPU of this process on its machine. Raises ConfigError without one."""
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"there is no GPU that torch can use: leave out --device {name}")
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return torch.device(name)

@@ -7,31 +7,22 @@ state.pt in the run's folder is what a second start resumes from; it is written 
 import json
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from luminanet.errors import CheckpointError, MissingExtraError
-from luminanet.frozen import FrozenNet
-from luminanet.gpt2 import Gpt2Config
-from luminanet.tokenizer import Tokenizer
+from luminanet.errors import CheckpointError
 from training import checkpoint
-from training.baselines.gpt2 import Gpt2
-from training.baselines.registry import BASELINES, Baseline, Recipe
-from training.batches import ImageSource, Source, TextSource
-from training.config import SEEDINGS, TrainConfig
-from training.data import LABELS, load_images, load_stories, tokenize
+from training.config import TrainConfig
 from training.distributed import World
 from training.evolve import Event, event_steps, evolve
-from training.initial import channel_statistics, initial_net
 from training.network import Network
-from training.trainer import Model, Score, Trainer
+from training.task import Task, build
+from training.trainer import Score, Trainer
+from training.watch import board, stop_signals
 
 STATE = "state.pt"
 CHECKPOINT = "ckpt.pt"
@@ -42,62 +33,12 @@ IMPROVEMENT = 0.001
 """Of the held-out loss, relative: what a check must win over all before it to count as better."""
 
 
-First = FrozenNet | Gpt2Config | Recipe
-"""What a model is built from; the seed draws the weights that it does not hold."""
-
-
 class Interrupted(Exception):  # noqa: N818 - an outcome, not a fault
     """The run was asked to stop; its state is saved."""
 
     def __init__(self, number: int, step: int) -> None:
         super().__init__(f"saved at step {step}: run the same command again to resume")
         self.number = number
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Data of a run, ready to train on."""
-
-    source: Source
-    first_net: First
-    tokenizer: str | None
-    labels: tuple[str, ...]
-
-
-def prepare(config: TrainConfig, folder: Path | None, tokenizer: Path | None) -> Task:
-    """Loads and tokenizes; the tokenizer is trained on the training stories unless given."""
-    if not config.is_text:
-        images = load_images(folder, "train")
-        source = ImageSource(images, config, len(LABELS))
-        if config.model in BASELINES:
-            recipe = Recipe(config.model, *channel_statistics(images.pixels_NCYX))
-            return Task(source, recipe, None, LABELS)
-        topology = SEEDINGS[config.seeding](config.width, config.channel, config.vocab_size)
-        net = initial_net(topology, config.seed, images.pixels_NCYX)
-        return Task(source, net, None, LABELS)
-    stories = load_stories(folder, "train")
-    if tokenizer is None:
-        words = Tokenizer.train(stories, config.vocab_size)
-    else:
-        words = Tokenizer.from_json(tokenizer.read_text("utf-8"))
-    text = TextSource(tokenize(stories, words), config)
-    if config.model == "gpt2":
-        heads = max(1, config.width // 32)
-        first: First = Gpt2Config(words.vocab_size, config.context, config.width, heads)
-    else:
-        topology = SEEDINGS[config.seeding](config.width, config.channel, words.vocab_size)
-        first = initial_net(topology, config.seed)
-    return Task(text, first, words.to_json(), ())
-
-
-def build(first: First, config: TrainConfig) -> Model:
-    match first:
-        case Gpt2Config():
-            return Gpt2(first, config.seed, config.dropout)
-        case Recipe():
-            return Baseline(first, config.seed)
-        case FrozenNet():
-            return Network(first, config.dropout)
 
 
 class Run:
@@ -285,45 +226,3 @@ class Run:
             best = min(before, default=float("inf"))
             figures["still_improving"] = float(score.loss < best * (1 - IMPROVEMENT))
         return figures
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that receives SIGINT or SIGTERM; a second one ends the process at once."""
-    received: list[int] = []
-    old: dict[signal.Signals, Any] = {}
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, old[signal.Signals(number)])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        old[number] = signal.signal(number, remember)
-    try:
-        yield received
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-class NoBoard:
-    """Takes the place of TensorBoard's writer where nothing is written."""
-
-    def add_scalar(self, name: str, value: float, step: int) -> None:
-        pass
-
-
-@contextmanager
-def board(out: Path, wanted: bool) -> Iterator[Any]:
-    if not wanted:
-        yield NoBoard()
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingExtraError("tensorboard", "train") from error
-    writer = SummaryWriter(str(out / "tensorboard"))
-    try:
-        yield writer
-    finally:
-        writer.close()

@@ -17,8 +17,9 @@ from training.baselines.registry import BASELINES
 from training.config import PRESETS, EvolutionConfig, TrainConfig
 from training.data import ENVIRONMENT, resolve
 from training.distributed import World, join, leave, local_device
-from training.loop import CHECKPOINT, Interrupted, Run, prepare
+from training.loop import CHECKPOINT, Interrupted, Run
 from training.policies import POLICIES
+from training.task import prepare
 
 OPTIONS = {
     "steps": int,

@@ -15,11 +15,11 @@ from benchmarks.synapses import distance, faded, flipped, shape
 from luminanet.frozen import FrozenNet
 from tests.datasets import write_images
 from tests.nets import random_net
-from training.config import SEEDINGS
 from training.initial import initial_net
 from training.loop import Run
 from training.mutations import Grow
 from training.network import Network
+from training.seedings import SEEDINGS
 from training.transplant import transplant
 
 torch.set_num_threads(1)

@@ -6,10 +6,11 @@ import torch
 
 from tests.datasets import write_images, write_stories
 from training.batches import ImageSource
-from training.config import PRESETS, SEEDINGS
+from training.config import PRESETS
 from training.data import LABELS, load_images
 from training.initial import initial_net
 from training.network import Network
+from training.seedings import SEEDINGS
 from training.trainer import Trainer
 
 SMALL = replace(PRESETS["cifar10"], steps=40, batch=16, width=8, channel=4, held_out=0.2)

@@ -5,7 +5,7 @@ import torch
 
 from luminanet.topology import Connection
 from training.batches import ImageSource
-from training.config import PRESETS, SEEDINGS, EvolutionConfig
+from training.config import PRESETS, EvolutionConfig
 from training.evolve import (
     Event,
     adopt,
@@ -18,6 +18,7 @@ from training.evolve import (
     young,
 )
 from training.mutations import Connect, Grow, Remove, Split, apply
+from training.seedings import SEEDINGS
 from training.trainer import Trainer
 from training.transplant import mutate
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from luminanet.errors import ConfigError
 from tests.training.conftest import SMALL
 from training.batches import ImageSource
-from training.config import SEEDINGS
 from training.evolve import ROUNDING, adopt, read_slots
 from training.exponentiated import FLOOR, RATE, ExponentiatedGradient, is_synapse
 from training.initial import initial_net
 from training.mutations import Grow
 from training.network import Network
+from training.seedings import SEEDINGS
 from training.train import configure, parser
 from training.trainer import Trainer
 from training.transplant import mutate

@@ -207,6 +207,7 @@ def test_a_folder_with_another_run_is_not_overwritten(
     assert "other settings (steps)" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="one of them is only bad without a GPU")
 @pytest.mark.parametrize(
     ("more", "says"),
     [
@@ -215,6 +216,7 @@ def test_a_folder_with_another_run_is_not_overwritten(
         (["--evolution-events", "-1"], "negative"),
         (["--data", "nowhere"], "check --data"),
         (["--batch", "500"], "lower --batch"),
+        (["--device", "cuda"], "no GPU"),
     ],
 )
 def test_bad_options_are_clear_errors(
@@ -225,6 +227,13 @@ def test_bad_options_are_clear_errors(
     assert error.startswith("error: ")
     assert says in error
     assert "Traceback" not in error
+
+
+def test_a_tokenizer_that_is_not_there_is_a_clear_error(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("gpt2", data, tmp_path, "--tokenizer", str(tmp_path / "none.json")) == 2
+    assert "check --tokenizer" in capsys.readouterr().err
 
 
 def test_the_recorded_command_names_no_folder_of_this_machine() -> None:

@@ -1,0 +1,91 @@
+"""The topologies that runs start from; evolution changes them from there."""
+
+from luminanet.topology import (
+    Activation,
+    Cluster,
+    Connection,
+    ImageInput,
+    Interval,
+    Patch,
+    TextInput,
+    Topology,
+)
+
+
+def _grid(size: int, step: int, channels: tuple[int, ...]) -> list[Patch]:
+    spots = range(0, 33 - size, step)
+    return [Patch(channels, top, left, size, size) for top in spots for left in spots]
+
+
+def _image(patches_by_level: list[list[Patch]], width: int, channel: int) -> Topology:
+    """One unconnected cluster per patch, `patches_by_level[k]` on level k."""
+    placed = [(level, p) for level, patches in enumerate(patches_by_level) for p in patches]
+    return Topology(
+        input=ImageInput(3, 32, 32),
+        channel=channel,
+        outputs=10,
+        activation=Activation.GELU,
+        clusters=tuple(Cluster(i, level, width, (p,)) for i, (level, p) in enumerate(placed)),
+    )
+
+
+def paper_image(width: int, channel: int, _vocab_size: int) -> Topology:
+    """The paper's input layer: channel-wise 16x16 patches, 4 x 3 = 12 clusters."""
+    return _image([[p for c in range(3) for p in _grid(16, 16, (c,))]], width, channel)
+
+
+def fine_image(width: int, channel: int, _vocab_size: int) -> Topology:
+    """16 clusters, each sees one 8x8 patch in colour."""
+    return _image([_grid(8, 8, (0, 1, 2))], width, channel)
+
+
+def dense_image(width: int, channel: int, _vocab_size: int) -> Topology:
+    """Dense from the start: 24 clusters on two levels of 8x8 patches, each hears all."""
+    patches = _grid(8, 8, (0, 1, 2))
+    seed = _image([patches, patches[::2]], width, channel)
+    ids = [c.id for c in seed.clusters]
+    return seed.having(seed.clusters, [Connection(source=s, target=t) for s in ids for t in ids])
+
+
+# Each cluster also sees the last token (model.md, network H): (start, stop) lags.
+LAGS = (
+    ((0, 1), (1, 2)),
+    ((0, 1), (1, 2), (2, 3)),
+    ((0, 1), (2, 3), (3, 4)),
+    ((0, 1), (4, 5), (5, 6)),
+    ((0, 1), (6, 8), (8, 12)),
+    ((0, 1), (12, 16), (16, 24)),
+    ((0, 1), (24, 40), (40, 64)),
+    ((0, 1), (0, 16), (0, 128)),
+)
+
+
+def lags_text(width: int, channel: int, vocab_size: int) -> Topology:
+    """Eight clusters on near and far lags, two levels of four, connected by evolution."""
+    return Topology(
+        input=TextInput(vocab_size, embedding=128, window=128),
+        channel=channel,
+        outputs=128,
+        activation=Activation.GELU,
+        clusters=tuple(
+            Cluster(i, i // 4, width, tuple(Interval(*lag) for lag in lags))
+            for i, lags in enumerate(LAGS)
+        ),
+    )
+
+
+def bus_text(width: int, channel: int, vocab_size: int) -> Topology:
+    """`lags_text` with each level hearing all of the other from the start (model.md, HB)."""
+    seed = lags_text(width, channel, vocab_size)
+    levels = [(c.id, c.level) for c in seed.clusters]
+    links = [Connection(source=s, target=t) for s, a in levels for t, b in levels if a != b]
+    return seed.having(seed.clusters, links)
+
+
+SEEDINGS = {
+    "paper": paper_image,
+    "fine": fine_image,
+    "dense": dense_image,
+    "lags": lags_text,
+    "bus": bus_text,
+}
