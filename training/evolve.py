@@ -38,6 +38,7 @@ class Event:
     event: int
     step: int
     seconds: float
+    """How long the trial took."""
     operator: str
     targets: list[list[int]]
     loss_before: float
@@ -69,43 +70,48 @@ def evolve(
 ) -> list[Event]:
     """One event on the trainer's network; returns what was tried."""
     number = 1 + max((event.event for event in history), default=-1)
-    started = time.monotonic()
     start = "" if history else network(trainer).topology.to_json()
     signals = measure(trainer, [source.batch(trainer.step + k) for k in range(PROBE_BATCHES)])
     chosen, seed = policy(evolution.policy), trainer.config.seed
     tried: list[Event] = []
     for plan in PLANS:
-        slots = read_slots(trainer)
-        view = View(slots.weights, signals, evolution, number, seed, young(history, number))
+        net = network(trainer).freeze()
+        view = View(net, signals, evolution, number, seed, young(history, number))
         mutations = plan(view, chosen)
-        if not mutations:
-            continue
-        before = trainer.score(source.held_out).loss
-        for k, mutation in enumerate(mutations):
-            slots = mutate(slots, mutation, seed * 1_000_003 + trainer.step + k)
-        tolerance = ROUNDING
-        if isinstance(mutations[0], Disconnect | Remove | Shrink):
-            tolerance = evolution.price * saved(view.topology, slots.topology)
-        kept, after = trial(trainer, source, slots, before, tolerance)
-        topology = network(trainer).topology
-        tried.append(
-            Event(
-                event=number,
-                step=trainer.step,
-                seconds=round(time.monotonic() - started, 3),
-                operator=type(mutations[0]).__name__.lower(),
-                targets=[_target(mutation) for mutation in mutations],
-                loss_before=before,
-                loss_after=after,
-                kept=kept,
-                clusters=len(topology.clusters),
-                connections=len(topology.connections),
-                parameters=topology.parameters,
-                mutations=[record(mutation) for mutation in mutations],
-                start="" if tried else start,
-            )
-        )
+        if mutations:
+            tried.append(attempt(trainer, source, view, mutations, "" if tried else start))
     return tried
+
+
+def attempt(
+    trainer: Trainer, source: Source, view: View, mutations: list[Mutation], start: str
+) -> Event:
+    """Tries mutations of one kind together, and keeps or reverts them."""
+    started = time.monotonic()
+    slots = read_slots(trainer)
+    before = trainer.score(source.held_out).loss
+    for k, mutation in enumerate(mutations):
+        slots = mutate(slots, mutation, view.seed * 1_000_003 + trainer.step + k)
+    tolerance = ROUNDING
+    if isinstance(mutations[0], Disconnect | Remove | Shrink):
+        tolerance = view.config.price * saved(view.topology, slots.topology)
+    kept, after = trial(trainer, source, slots, before, tolerance)
+    topology = network(trainer).topology
+    return Event(
+        event=view.number,
+        step=trainer.step,
+        seconds=round(time.monotonic() - started, 3),
+        operator=type(mutations[0]).__name__.lower(),
+        targets=[_target(mutation) for mutation in mutations],
+        loss_before=before,
+        loss_after=after,
+        kept=kept,
+        clusters=len(topology.clusters),
+        connections=len(topology.connections),
+        parameters=topology.parameters,
+        mutations=[record(mutation) for mutation in mutations],
+        start=start,
+    )
 
 
 def young(history: list[Event], number: int) -> frozenset[Connection]:

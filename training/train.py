@@ -7,7 +7,7 @@ On several GPUs or machines: `torchrun --nproc-per-node 8 -m training.train --de
 import argparse
 import shlex
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -59,9 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "--evolution-events", type=int, help="how often the network changes itself; 0 for never"
     )
     p.add_argument("--policy", choices=sorted(POLICIES), help="who ranks what to change")
-    known = {field.name: field for field in fields(TrainConfig)}
     for name, kind in OPTIONS.items():
-        assert name in known
         p.add_argument(f"--{name.replace('_', '-')}", type=kind, help="instead of the preset's")
     return p
 
