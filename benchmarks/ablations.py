@@ -17,12 +17,10 @@ from statistics import mean, stdev
 import torch
 
 from benchmarks import runs
-from benchmarks.cifar10 import BATCH, Result, finish
-from benchmarks.quality import Tally
+from benchmarks.cifar10 import Result, finish, tested
 from benchmarks.report import provenance, table
 from luminanet.frozen import FrozenNet
 from luminanet.topology import Kind
-from training.batches import scale
 from training.checkpoint import load, read_torch
 from training.config import ABLATIONS, PRESETS, TrainConfig
 from training.data import Images, load_images, resolve
@@ -59,11 +57,12 @@ def run(config: TrainConfig, out: Path, folder: Path | None, test: Images) -> Ab
     result = finish(config, out, folder, device)
     net = load(out / CHECKPOINT).net
     assert isinstance(net, FrozenNet)
+    without = tested(Network(cut(net)), test, device)
     state = read_torch(out / STATE)
     history = json.loads(state["history"])
     return Ablation(
         result=result,
-        cut_top1=top1(cut(net), test),
+        cut_top1=without.first / without.count,
         clusters=len(net.topology.clusters),
         kinds=tuple(net.topology.count(kind) for kind in Kind),
         checks=[(step, loss) for step, loss in state["checks"]],
@@ -74,16 +73,6 @@ def run(config: TrainConfig, out: Path, folder: Path | None, test: Images) -> Ab
 def cut(net: FrozenNet) -> FrozenNet:
     """The same clusters without any connection."""
     return replace(net, topology=net.topology.having(net.topology.clusters, ()), gates={})
-
-
-def top1(net: FrozenNet, test: Images) -> float:
-    model, tally = Network(net).eval(), Tally()
-    with torch.no_grad():
-        for start in range(0, len(test), BATCH):
-            part = slice(start, start + BATCH)
-            logits = model(scale(torch.from_numpy(test.pixels_NCYX[part])))
-            tally.add(logits.numpy(), test.labels_N[part])
-    return tally.first / tally.count
 
 
 # ---------------------------------------------------------------------- report

@@ -74,19 +74,13 @@ def finish(config: TrainConfig, out: Path, folder: Path | None, device: torch.de
     Raises ConfigError when `out` holds a run with other settings, Interrupted after a signal.
     """
     path = out / RESULT
-    if path.exists():
-        raw = json.loads(path.read_text("utf-8"))
-        if raw["config"] != config.to_dict():
-            raise ConfigError(f"{path} is of a run with other settings: choose another --out")
-        return Result(**raw["result"])
+    if raw := runs.stored(path, config):
+        return Result(**raw)
     task = prepare(config, folder, None)
     assert isinstance(task.source, ImageSource)
     trained = Run(config, task, out, device, command(config)).train()
     result = judge(config, trained, load_images(folder, "test"), len(task.source.labels), device)
-    body = {"config": config.to_dict(), "result": asdict(result)}
-    fresh = path.with_suffix(".fresh")
-    fresh.write_text(json.dumps(body, indent=2) + "\n", "utf-8")
-    fresh.replace(path)
+    runs.store(path, config, asdict(result))
     return result
 
 
@@ -95,14 +89,7 @@ def judge(
 ) -> Result:
     """The figures of a checkpoint on the test set; it was trained on `trained_on` images."""
     model, figures, parameters, macs = read(config, path)
-    tally = Tally()
-    model.to(device).eval()
-    pixels = torch.from_numpy(test.pixels_NCYX)
-    with torch.no_grad():
-        for start in range(0, len(test), BATCH):
-            part = slice(start, start + BATCH)
-            logits = model(scale(pixels[part]).to(device))
-            tally.add(logits.cpu().numpy(), test.labels_N[part])
+    tally = tested(model, test, device)
     return Result(
         network=config.preset,
         seed=config.seed,
@@ -115,6 +102,19 @@ def judge(
         training_seconds=figures["training_seconds"],
         converged=converged(config, figures),
     )
+
+
+def tested(model: nn.Module, test: Images, device: torch.device) -> Tally:
+    """Loss and hits of a network on images, in float32."""
+    tally = Tally()
+    model.to(device).eval()
+    pixels = torch.from_numpy(test.pixels_NCYX)
+    with torch.no_grad():
+        for start in range(0, len(test), BATCH):
+            part = slice(start, start + BATCH)
+            logits = model(scale(pixels[part]).to(device))
+            tally.add(logits.cpu().numpy(), test.labels_N[part])
+    return tally
 
 
 def converged(config: TrainConfig, figures: Mapping[str, float]) -> bool:

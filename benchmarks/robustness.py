@@ -23,7 +23,6 @@ from benchmarks import runs
 from benchmarks.attacks import fgsm, pgd, pruned
 from benchmarks.report import provenance, table
 from benchmarks.synapses import born, faded, flipped, shape
-from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.batches import Batch
@@ -76,11 +75,8 @@ class Result:
 def finish(rule: str, config: TrainConfig, out: Path, folder: Path | None) -> Result:
     """Trains and measures what is not yet; raises ConfigError when `out` is of another run."""
     path = out / RESULT
-    if path.exists():
-        raw = json.loads(path.read_text("utf-8"))
-        if raw["config"] != config.to_dict():
-            raise ConfigError(f"{path} is of a run with other settings: choose another --out")
-        return Result(**raw["result"])
+    if raw := runs.stored(path, config):
+        return Result(**raw)
     task = prepare(config, folder, None)
     assert isinstance(task.first_net, FrozenNet)
     run = Run(config, task, out, torch.device("cpu"), "python -m benchmarks.robustness")
@@ -91,10 +87,7 @@ def finish(rule: str, config: TrainConfig, out: Path, folder: Path | None) -> Re
     sizes = zip(BUDGET, (*budget, trained.net.topology.parameters), strict=True)
     measures = dict(sizes) | quality(trained.net, task.source.held_out, config.seed)
     result = Result(rule, config.seed, measures | synapse_measures(start, trained.net))
-    fresh = path.with_suffix(".fresh")
-    body = {"config": config.to_dict(), "result": asdict(result)}
-    fresh.write_text(json.dumps(body, indent=2) + "\n", "utf-8")
-    fresh.replace(path)
+    runs.store(path, config, asdict(result))
     return result
 
 

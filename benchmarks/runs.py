@@ -1,10 +1,12 @@
 """What the benchmarks that train have in common: options, budgets, and how they end."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from luminanet.errors import ConfigError, LuminaNetError
 from training.config import TrainConfig
@@ -43,6 +45,25 @@ def budgeted(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
     steps = arguments.steps or (ENDLESS if arguments.seconds else None)
     given = {"batch": arguments.batch, "seconds": arguments.seconds, "steps": steps}
     return replace(config, **{name: value for name, value in given.items() if value is not None})
+
+
+def stored(path: Path, config: TrainConfig) -> dict[str, Any] | None:
+    """The result that `store` left there; raises ConfigError when it is of another run."""
+    if not path.exists():
+        return None
+    raw = json.loads(path.read_text("utf-8"))
+    if raw["config"] != config.to_dict():
+        raise ConfigError(f"{path} is of a run with other settings: choose another --out")
+    result: dict[str, Any] = raw["result"]
+    return result
+
+
+def store(path: Path, config: TrainConfig, result: dict[str, Any]) -> None:
+    """Writes a finished run's result under a temporary name and renames it into place."""
+    body = {"config": config.to_dict(), "result": result}
+    fresh = path.with_suffix(".fresh")
+    fresh.write_text(json.dumps(body, indent=2) + "\n", "utf-8")
+    fresh.replace(path)
 
 
 def finished(work: Callable[[], str]) -> int:

@@ -73,23 +73,30 @@ def evolve(
     start = "" if history else network(trainer).topology.to_json()
     signals = measure(trainer, [source.batch(trainer.step + k) for k in range(PROBE_BATCHES)])
     chosen, seed = policy(evolution.policy), trainer.config.seed
+    loss = trainer.score(source.held_out).loss
     tried: list[Event] = []
     for plan in PLANS:
         net = network(trainer).freeze()
         view = View(net, signals, evolution, number, seed, young(history, number))
         mutations = plan(view, chosen)
         if mutations:
-            tried.append(attempt(trainer, source, view, mutations, "" if tried else start))
+            event = attempt(trainer, source, view, mutations, loss, "" if tried else start)
+            loss = event.loss_after if event.kept else loss
+            tried.append(event)
     return tried
 
 
 def attempt(
-    trainer: Trainer, source: Source, view: View, mutations: list[Mutation], start: str
+    trainer: Trainer,
+    source: Source,
+    view: View,
+    mutations: list[Mutation],
+    before: float,
+    start: str,
 ) -> Event:
-    """Tries mutations of one kind together, and keeps or reverts them."""
+    """Tries mutations of one kind together, and keeps or reverts them; `before` is the loss."""
     started = time.monotonic()
     slots = read_slots(trainer)
-    before = trainer.score(source.held_out).loss
     for k, mutation in enumerate(mutations):
         slots = mutate(slots, mutation, view.seed * 1_000_003 + trainer.step + k)
     tolerance = ROUNDING
