@@ -17,7 +17,8 @@ from statistics import mean, stdev
 import torch
 
 from benchmarks import runs
-from benchmarks.cifar10 import Result, finish, tested
+from benchmarks.cifar10 import finish, tested
+from benchmarks.margins import Result
 from benchmarks.report import provenance, table
 from luminanet.frozen import FrozenNet
 from luminanet.topology import Kind

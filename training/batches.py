@@ -22,7 +22,7 @@ HELD_OUT_IMAGES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`targets`: class or token ids, or (mixup) class probabilities [B, L]."""
+    """`targets`: class or token ids, or (mixup, a teacher) class probabilities [B, L]."""
 
     inputs: Tensor
     targets: Tensor
@@ -57,6 +57,8 @@ class ImageSource:
         self.labels = torch.from_numpy(train.labels_N)
         self.padded = F.pad(torch.from_numpy(train.pixels_NCYX).float(), (PADDING,) * 4, "reflect")
         self.padded = self.padded.to(torch.uint8)
+        self.taught_NL: Tensor | None = None
+        """A teacher's probabilities for each training image (teacher.py)."""
         kept = images.part(order[:held][:HELD_OUT_IMAGES])
         self.held_out = [
             Batch(scale(torch.from_numpy(kept.pixels_NCYX[i : i + 500])), labels)
@@ -68,10 +70,12 @@ class ImageSource:
         rows = self.rows(step)
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
         images = scale(self.crop(self.padded[rows], generator))
-        labels = self.labels[rows]
+        targets = self.labels[rows]
+        if self.taught_NL is not None:
+            targets = self.hot(targets).lerp(self.taught_NL[rows], self.config.distill)
         if self.config.mixup and torch.rand(1, generator=generator).item() < 0.5:
-            return self.mix(images, labels, step)
-        return Batch(images, labels)
+            return self.mix(images, targets, step)
+        return Batch(images, targets)
 
     def rows(self, step: int) -> Tensor:
         """Every epoch is a permutation of its own; the last incomplete batch is left out."""
@@ -96,12 +100,17 @@ class ImageSource:
         flat = padded.view(batch, channels, -1).gather(2, index.expand(-1, channels, -1))
         return flat.view(batch, channels, size, size)
 
-    def mix(self, images: Tensor, labels: Tensor, step: int) -> Batch:
+    def mix(self, images: Tensor, targets: Tensor, step: int) -> Batch:
         rng = np.random.default_rng([self.config.seed, step, 1])
         share = float(rng.beta(self.config.mixup, self.config.mixup))
-        other = torch.from_numpy(rng.permutation(len(labels)))
-        hot = F.one_hot(labels, self.classes).float()
-        return Batch(images.lerp(images[other], 1 - share), hot.lerp(hot[other], 1 - share))
+        other = torch.from_numpy(rng.permutation(len(targets)))
+        chances = targets if targets.is_floating_point() else self.hot(targets)
+        mixed = chances.lerp(chances[other], 1 - share)
+        return Batch(images.lerp(images[other], 1 - share), mixed)
+
+    def hot(self, labels: Tensor) -> Tensor:
+        """Class ids [B] -> probabilities [B, L]."""
+        return F.one_hot(labels, self.classes).float()
 
 
 class TextSource:

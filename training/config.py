@@ -24,6 +24,8 @@ class EvolutionConfig:
     start: float = 0.02
     stop: float = 0.4
     events: int = 24
+    building: int = 24
+    """The first events, which also add; those after them only remove."""
     max_parameters: int = 1_150_000
     max_macs: int = 0
     """Multiply-accumulates per image or token; 0 for no limit, as for the next two."""
@@ -39,6 +41,8 @@ class EvolutionConfig:
     """Kinds of connections that may be made; with feedforward alone, pass 2 changes nothing."""
     grown: int = 3
     """Clusters that one event grows at most."""
+    pruned: float = 0.05
+    """Share of the connections, young ones left out, that one event prunes."""
     price: float = 0.05
     """What compute is worth: a removal may cost this share of the held-out loss times the share
     of the multiply-accumulates that it saves, or it is taken back."""
@@ -68,7 +72,14 @@ class TrainConfig:
     dropout: float = 0.0
     mixup: float = 0.0
     smoothing: float = 0.0
+    teacher: str = ""
+    """Checkpoint of a baseline whose answers are learned beside the labels (teacher.py)."""
+    distill: float = 0.8
+    """The teacher's share in the targets; its labels have the rest."""
+    whiten: float = 0.0
+    """Variance below which directions of a patch are not brought to 1 (whitening.py); 0: none."""
     augment: bool = True
+    """Random crops and mirrors."""
     context: int = 256
     vocab_size: int = 4096
     width: int = 128
@@ -92,10 +103,20 @@ class TrainConfig:
             raise ConfigError(f"learning rate {self.learning_rate} is not between 0 and 1")
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError(f"optimizer {self.optimizer!r} is none of {list(OPTIMIZERS)}")
+        if self.whiten < 0:
+            raise ConfigError("whiten must not be negative")
+        if self.whiten and (self.is_text or self.model != "luminanet"):
+            raise ConfigError("whitened pixels are for an image LuminaNet: leave out --whiten")
+        if self.whiten and self.optimizer == "eg":
+            raise ConfigError("eg keeps the signs of plain weights: add --whiten 0")
         if self.optimizer == "eg" and self.model != "luminanet":
             raise ConfigError(f"{self.model} learns by adamw only: leave out --optimizer")
         if self.model not in MODELS:
             raise ConfigError(f"model {self.model!r} is none of {sorted(MODELS)}")
+        if not 0 <= self.distill <= 1:
+            raise ConfigError(f"a share of {self.distill} for the teacher is not between 0 and 1")
+        if self.teacher and self.is_text:
+            raise ConfigError("there is no teacher for text: leave out --teacher")
         if self.model == "luminanet" and self.seeding not in SEEDINGS:
             raise ConfigError(f"seeding {self.seeding!r} is none of {sorted(SEEDINGS)}")
         if self.model != "luminanet" and self.evolution is not None:
@@ -139,9 +160,12 @@ LEARNING_RATES = {
     "mlp-mixer-1m": 2e-3,
     "resmlp-1m": 2e-3,
     "deit-1m": 1e-3,
+    "resnet18-1m": 2e-3,
 }
 MODELS = ("luminanet", "gpt2", *LEARNING_RATES)
 OPTIMIZERS = ("adamw", "eg")
+TEACHER = "runs/resnet18-1m/ckpt.pt"
+"""Where the preset `resnet18-1m` leaves its checkpoint."""
 _CIFAR10 = TrainConfig(
     preset="cifar10",
     data_set=DataSet.CIFAR10,
@@ -150,11 +174,20 @@ _CIFAR10 = TrainConfig(
     steps=10000,
     batch=512,
     learning_rate=2e-3,
-    width=32,
+    width=116,
     channel=64,
     mixup=0.5,
     smoothing=0.1,
-    evolution=EvolutionConfig(),
+    whiten=0.1,
+    evolution=EvolutionConfig(
+        stop=0.2,
+        events=20,
+        building=20,
+        max_parameters=1_195_000,
+        max_level=1,
+        max_width=148,
+        connections=24,
+    ),
 )
 _TINYSTORIES = TrainConfig(
     preset="tinystories",
@@ -173,22 +206,26 @@ _TINYSTORIES = TrainConfig(
         events=8, max_parameters=1_400_000, max_level=1, max_width=192, stop=0.3, connections=5
     ),
 )
-_EVOLUTION = EvolutionConfig()
+_EVOLUTION = _CIFAR10.evolution or EvolutionConfig()
 # What the cifar10 preset is measured against: other policies, less to work with, no evolution.
 ABLATIONS = {
     "cifar10-random": replace(_CIFAR10, evolution=replace(_EVOLUTION, policy="random")),
     "cifar10-hebbian": replace(_CIFAR10, evolution=replace(_EVOLUTION, policy="hebbian")),
     "cifar10-unconnected": replace(_CIFAR10, evolution=replace(_EVOLUTION, connections=0)),
     "cifar10-pass1": replace(_CIFAR10, evolution=replace(_EVOLUTION, kinds=(Kind.FEEDFORWARD,))),
-    "cifar10-dense": replace(_CIFAR10, seeding="dense", width=140, evolution=None),
+    "cifar10-dense": replace(_CIFAR10, seeding="dense", width=148, evolution=None),
+    "cifar10-unwhitened": replace(_CIFAR10, whiten=0.0),
     **{f"cifar10-channel{n}": replace(_CIFAR10, channel=n) for n in (10, 32, 84, 128)},
 }
-_BASELINE = replace(_CIFAR10, model="lenet5", seeding="", width=0, channel=0, evolution=None)
+_BASELINE = replace(
+    _CIFAR10, model="lenet5", seeding="", width=0, channel=0, whiten=0.0, evolution=None
+)
 PRESETS = {
     config.preset: config
     for config in (
         _CIFAR10,
         replace(_CIFAR10, preset="cifar10-paper", seeding="paper"),
+        replace(_CIFAR10, preset="cifar10-distilled", teacher=TEACHER, smoothing=0.0),
         _TINYSTORIES,
         replace(_TINYSTORIES, preset="tinystories-bus", seeding="bus", evolution=None),
         replace(_TINYSTORIES, preset="gpt2", model="gpt2", seeding="", width=256, evolution=None),

@@ -178,7 +178,7 @@ def read_slots(trainer: Trainer) -> Slots:
 
 
 def adopt(trainer: Trainer, slots: Slots) -> None:
-    trainer.use(Network(slots.weights, trainer.config.dropout))
+    trainer.use(Network(slots.weights, trainer.config.dropout, network(trainer).white))
     average, first = pack(slots.average), pack(slots.first_moment)
     for name, second in pack(slots.second_moment).items():
         trainer.average[name] = average[name].to(trainer.device)

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from luminanet.errors import CheckpointError
+from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.config import TrainConfig
 from training.distributed import World
@@ -23,6 +24,7 @@ from training.network import Network
 from training.task import Task, build
 from training.trainer import Score, Trainer
 from training.watch import board, stop_signals
+from training.whitening import fold
 
 STATE = "state.pt"
 CHECKPOINT = "ckpt.pt"
@@ -59,7 +61,7 @@ class Run:
         self.events_done = 0
         self.checks: list[tuple[int, float]] = []
         """(step, held-out loss) so far."""
-        self.trainer = Trainer(build(task.first_net, config), config, device, world)
+        self.trainer = Trainer(build(task, config), config, device, world)
         self.resumed = self._resume()
 
     # ------------------------------------------------------------------ state
@@ -84,7 +86,7 @@ class Run:
         """Goes on from a saved state."""
         if raw["net"] is not None:
             frozen = checkpoint.unpack_net(raw["net"])
-            self.trainer.use(Network(frozen, self.config.dropout))
+            self.trainer.use(Network(frozen, self.config.dropout, self.task.white))
         self.trainer.restore(raw["trainer"])
         self.history = [Event(**event) for event in json.loads(raw["history"])]
         self.events_done = raw["events_done"]
@@ -196,6 +198,8 @@ class Run:
         with self.trainer.averaged(self.task.source):
             figures = self._figures(self.trainer.score(self.task.source.held_out))
             net = self.trainer.model.freeze()
+        if isinstance(net, FrozenNet):
+            net = fold(net, self.task.white)
         name = f"{self.config.model}-{self.config.data_set.value}"
         labels, path = self.task.labels, self.out / CHECKPOINT
         done: checkpoint.Checkpoint | checkpoint.BaselineCheckpoint

@@ -41,6 +41,11 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
+Whitening = Mapping[int, Tensor]
+"""Number of inputs I of a cluster -> the matrix [I, I] that stands before its `see` weights while
+they learn (whitening.py); sizes that are not in it have none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Clusters of one level with equal inputs and width, at positions first .. last-1."""
@@ -111,14 +116,18 @@ def positions(topology: Topology) -> dict[int, int]:
 
 
 class Network(nn.Module):
-    """The trainable two-pass network; the same numbers as luminanet.reference."""
+    """The trainable two-pass network; the same numbers as luminanet.reference on `frozen`, or
+    with a whitening, on what whitening.fold makes of it."""
 
     mask_NN: Tensor
     share_N1: Tensor
 
-    def __init__(self, net: FrozenNet, dropout: float = 0.0) -> None:
+    def __init__(
+        self, net: FrozenNet, dropout: float = 0.0, white: Whitening | None = None
+    ) -> None:
         super().__init__()
         self.frozen = net
+        self.white = white or {}
         self.topology = net.topology
         self.groups = groups_of(net.topology)
         self.dropout = dropout
@@ -128,6 +137,9 @@ class Network(nn.Module):
         mask_NN = torch.zeros(len(at), len(at))
         for c in net.topology.connections:
             mask_NN[at[c.target], at[c.source]] = 1
+        for g, group in enumerate(self.groups):
+            if group.inputs in self.white:
+                self.register_buffer(f"white_{g}", self.white[group.inputs])
         self.register_buffer("mask_NN", mask_NN)
         self.register_buffer("share_N1", 1 / mask_NN.sum(1, keepdim=True).clamp(min=1))
         self.inputs = (
@@ -181,10 +193,7 @@ class Network(nn.Module):
         """The hidden states after both passes, [K, B, H] a group."""
         mix_NN = self.get_parameter("gates") * self.mask_NN * self.share_N1
         mix_NN = mix_NN if probe_NN is None else mix_NN + probe_NN
-        drives = [
-            torch.baddbmm(self.stack("bias", g), x, self.stack("see", g))
-            for g, x in enumerate(seen)
-        ]
+        drives = [torch.baddbmm(self.stack("bias", g), x, self.see(g)) for g, x in enumerate(seen)]
         connected = probe_NN is not None or bool(self.topology.connections)
         first_NBD: Tensor | None = None
         hidden: list[Tensor] = []
@@ -204,6 +213,13 @@ class Network(nn.Module):
                 if group.level < self.groups[-1].level:
                     second_NBD = _append(second_NBD, hidden[g] @ self.stack("send", g))
         return hidden
+
+    def see(self, g: int) -> Tensor:
+        """What a group's fields are multiplied by, [K, I, H]."""
+        weights = self.stack("see", g)
+        if self.groups[g].inputs not in self.white:
+            return weights
+        return self.get_buffer(f"white_{g}") @ weights
 
     def mix(self, mix_NN: Tensor, group: Group, messages: Tensor | None, n: int) -> Tensor | None:
         """The signals [K, B, D] that a group receives from the first n messages."""

@@ -33,7 +33,6 @@ from training.signals import Signals
 
 MIN_CONNECTIONS = 16
 """Fewer connections are not pruned."""
-PRUNED_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,11 @@ class View:
     @property
     def topology(self) -> Topology:
         return self.net.topology
+
+    @property
+    def building(self) -> bool:
+        """Whether this event may add; removals are rarer then."""
+        return self.number < self.config.building
 
     def saliency(self, cluster: int) -> NDArray[np.float32]:
         """Per neuron, the size of its outgoing weights."""
@@ -152,11 +156,12 @@ def _taken(view: View, wanted: Iterable[Mutation], limit: int) -> list[Mutation]
 
 
 def prune_connections(view: View, policy: Policy) -> list[Mutation]:
-    """Every third event: the worst connections, but no young ones."""
-    if view.number % 3 != 2 or len(view.net.gates) < MIN_CONNECTIONS:
+    """Every third event, later every one: the worst connections, but no young ones."""
+    if (view.building and view.number % 3 != 2) or len(view.net.gates) < MIN_CONNECTIONS:
         return []
     weakest = policy.weakest(view)
-    return [Disconnect(c.source, c.target) for c in weakest[: int(PRUNED_SHARE * len(weakest))]]
+    worst = weakest[: int(view.config.pruned * len(weakest))]
+    return [Disconnect(c.source, c.target) for c in worst]
 
 
 def remove_cluster(view: View, _policy: Policy) -> list[Mutation]:
@@ -180,6 +185,8 @@ def grow_clusters(view: View, policy: Policy) -> list[Mutation]:
     """The best clusters that may still grow, while the budgets last."""
     config = view.config
     narrow = config.max_width - config.neurons
+    if not view.building:
+        return []
     wanted = (
         Grow(c, config.neurons)
         for c in policy.clusters(view)
@@ -190,7 +197,7 @@ def grow_clusters(view: View, policy: Policy) -> list[Mutation]:
 
 def split_cluster(view: View, policy: Policy) -> list[Mutation]:
     """Every second event: the best cluster, towards the next level while there is one."""
-    if view.number % 2:
+    if view.number % 2 or not view.building:
         return []
     deepest = view.config.max_level
     levels = {c.id: max(c.level, min(c.level + 1, deepest)) for c in view.topology.clusters}
@@ -199,6 +206,8 @@ def split_cluster(view: View, policy: Policy) -> list[Mutation]:
 
 def connect_clusters(view: View, policy: Policy) -> list[Mutation]:
     """The best connections that are not there."""
+    if not view.building:
+        return []
     wanted = (Connect(c.source, c.target) for c in policy.candidates(view))
     return _taken(view, wanted, view.config.connections)
 

@@ -32,6 +32,9 @@ OPTIONS = {
     "dropout": float,
     "mixup": float,
     "smoothing": float,
+    "whiten": float,
+    "teacher": str,
+    "distill": float,
     "context": int,
     "vocab_size": int,
     "width": int,
@@ -58,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--evolution-events", type=int, help="how often the network changes itself; 0 for never"
     )
+    p.add_argument("--no-augment", action="store_true", help="images as they are: no crops")
     p.add_argument("--policy", choices=sorted(POLICIES), help="who ranks what to change")
     for name, kind in OPTIONS.items():
         p.add_argument(f"--{name.replace('_', '-')}", type=kind, help="instead of the preset's")
@@ -68,6 +72,7 @@ def configure(arguments: argparse.Namespace) -> TrainConfig:
     config = PRESETS[arguments.preset]
     given = {name: getattr(arguments, name) for name in OPTIONS}
     config = replace(config, **{name: v for name, v in given.items() if v is not None})
+    config = replace(config, augment=config.augment and not arguments.no_augment)
     return replace(config, evolution=evolution_of(config, arguments))
 
 
@@ -93,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         device = local_device(arguments.device)
         world = join(config.batch, device)
         out = arguments.out or Path("runs") / config.preset
-        task = prepare(config, resolve(arguments.data), arguments.tokenizer)
+        task = prepare(config, resolve(arguments.data), arguments.tokenizer, device)
         run = Run(config, task, out, device, command_of(argv), world)
         if run.resumed and world.is_first:
             print(f"resuming {out} at step {run.trainer.step}", file=sys.stderr)

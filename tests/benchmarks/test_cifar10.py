@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cifar10
-from benchmarks.cifar10 import Result, main, markdown, parser, summarise
+from benchmarks.cifar10 import main, parser
+from benchmarks.margins import Result, markdown, summarise
 from tests.datasets import write_images
 from training.batches import Batch, ImageSource
 from training.config import PRESETS
@@ -14,6 +15,7 @@ from training.loop import Run
 
 RUN = Result(
     network="lenet5",
+    recipe="mixup",
     seed=0,
     parameters=62_006,
     macs=651_720,
@@ -51,10 +53,10 @@ def test_the_table_has_every_network_and_is_not_measured_twice(
     assert compare(data, tmp_path, *wanted) == 0
     rows = cells(tmp_path)
     assert list(rows) == ["LuminaNet (cifar10)", "lenet5", "alexnet"]
-    assert rows["lenet5"][1:3] == ["0.06 M", "0.65 M"]
-    assert rows["lenet5"][5] == rows["alexnet"][6] == "+0.00"
-    assert rows["alexnet"][7:9] == ["2", "0.4"]  # seeds; 3 batches of 16 from 115 images
-    assert " ± " in rows["LuminaNet (cifar10)"][3]
+    assert rows["lenet5"][1:4] == ["mixup", "0.06 M", "0.65 M"]
+    assert rows["lenet5"][6] == rows["alexnet"][7] == "+0.00"
+    assert rows["alexnet"][8:10] == ["2", "0.4"]  # seeds; 3 batches of 16 from 115 images
+    assert " ± " in rows["LuminaNet (cifar10)"][4]
     body = json.loads((tmp_path / "cifar10.json").read_text())
     assert [run["seed"] for run in body["runs"]] == [0, 0, 0, 1, 1, 1]
     assert body["networks"][1]["over_lenet5"] == 0
@@ -97,7 +99,7 @@ def test_equal_time_stands_for_steps(data: Path, tmp_path: Path) -> None:
     assert run["training_seconds"] >= 0.5
     assert run["epochs"] > 0
     assert cells(tmp_path)["lenet5"][-1] == "not converged (1 of 1)"
-    recorded = json.loads((tmp_path / "runs" / "lenet5-seed0" / "result.json").read_text())
+    recorded = json.loads((tmp_path / "runs" / "lenet5-mixup-seed0" / "result.json").read_text())
     assert recorded["config"]["seconds"] == 0.5
 
 
@@ -127,6 +129,20 @@ def test_margins_and_spread_are_over_seeds() -> None:
     assert "not converged (1 of 1)" in shown.splitlines()[-1]
 
 
+def test_margins_are_over_the_same_recipe(data: Path, tmp_path: Path) -> None:
+    wanted = ["--networks", "cifar10,lenet5", "--recipes", "plain,bare", "--steps", "2"]
+    assert compare(data, tmp_path, *wanted) == 0
+    body = json.loads((tmp_path / "cifar10.json").read_text())
+    found = {(n["network"], n["recipe"]): n for n in body["networks"]}
+    assert list(found) == [(n, r) for r in ("plain", "bare") for n in ("cifar10", "lenet5")]
+    for recipe in ("plain", "bare"):
+        ours, lenet5 = found["cifar10", recipe], found["lenet5", recipe]
+        assert ours["over_lenet5"] == pytest.approx(ours["top1"] - lenet5["top1"])
+    raw = (tmp_path / "runs" / "cifar10-bare-seed0" / "result.json").read_text()
+    config = json.loads(raw)["config"]
+    assert (config["mixup"], config["smoothing"], config["augment"]) == (0, 0, False)
+
+
 def test_every_network_of_the_paper_is_compared_by_default() -> None:
     configs = cifar10.configure(parser().parse_args([]))
     assert [config.preset for config in configs] == list(cifar10.NETWORKS)
@@ -139,6 +155,9 @@ def test_the_command_of_a_run_trains_it_alone() -> None:
     )
     expected = "--preset lenet5 --seed 2 --steps 1000000000 --seconds 90.0"
     assert cifar10.command(config) == f"python -m training.train {expected}"
+    (bare,) = cifar10.configure(parser().parse_args(["--networks", "lenet5", "--recipes", "bare"]))
+    expected = "--preset lenet5 --mixup 0.0 --smoothing 0.0 --no-augment"
+    assert cifar10.command(bare) == f"python -m training.train {expected}"
 
 
 @pytest.mark.parametrize(
@@ -146,6 +165,7 @@ def test_the_command_of_a_run_trains_it_alone() -> None:
     [
         (["--networks", "lenet5,vgg"], "'vgg' is none of"),
         (["--networks", "gpt2"], "'gpt2' is none of"),
+        (["--recipes", "salt"], "'salt' is none of"),
         (["--seeds", "one"], "not a list"),
         (["--seconds", "0"], "more than 0"),
         (["--data", "nowhere"], "check --data"),

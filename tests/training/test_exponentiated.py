@@ -20,7 +20,7 @@ from training.train import configure, parser
 from training.trainer import Trainer
 from training.transplant import mutate
 
-EG = replace(SMALL, optimizer="eg")
+EG = replace(SMALL, optimizer="eg", whiten=0.0)
 
 
 def stepped(weights: torch.Tensor, gradients: list[torch.Tensor], **options: float) -> torch.Tensor:
@@ -181,12 +181,13 @@ def test_a_saved_state_continues_exactly(learner: Trainer, source: ImageSource) 
 
 
 def test_the_command_line_chooses_the_optimizer() -> None:
-    words = ["--preset", "cifar10", "--optimizer", "eg"]
+    words = ["--preset", "cifar10", "--optimizer", "eg", "--whiten", "0"]
     assert configure(parser().parse_args(words)).optimizer == "eg"
     assert configure(parser().parse_args(words[:2])).optimizer == "adamw"
     for wrong in (
         ["--preset", "cifar10", "--optimizer", "sgd"],
         ["--preset", "lenet5", *words[2:]],
+        words[:4],
     ):
-        with pytest.raises(ConfigError, match=r"sgd|adamw only"):
+        with pytest.raises(ConfigError, match=r"sgd|adamw only|--whiten 0"):
             configure(parser().parse_args(wrong))

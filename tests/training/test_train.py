@@ -159,16 +159,16 @@ sys.exit(main(sys.argv[1:]))
 def test_a_run_that_is_killed_in_a_mutation_ends_with_the_same_bits(
     data: Path, tmp_path: Path
 ) -> None:
-    assert train("cifar10", data, tmp_path / "whole") == 0
+    longer = ["--steps", "60"]  # an event after the first save
+    assert train("cifar10", data, tmp_path / "whole", *longer) == 0
+    command = [*words("cifar10", data, tmp_path / "parts"), *longer]
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED_IN_A_MUTATION, *words("cifar10", data, tmp_path / "parts")],
-        capture_output=True,
-        timeout=120,
+        [sys.executable, "-c", KILLED_IN_A_MUTATION, *command], capture_output=True, timeout=120
     )
     assert killed.returncode == -signal.SIGKILL
     assert (tmp_path / "parts" / "state.pt").exists()
     assert not (tmp_path / "parts" / "ckpt.pt").exists()
-    assert train("cifar10", data, tmp_path / "parts") == 0
+    assert train("cifar10", data, tmp_path / "parts", *longer) == 0
     raw = [torch.load(tmp_path / run / "state.pt") for run in ("whole", "parts")]
     for name, value in raw[0]["trainer"]["weights"].items():
         assert torch.equal(value, raw[1]["trainer"]["weights"][name]), name

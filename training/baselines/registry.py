@@ -33,10 +33,12 @@ BASELINES: dict[str, Callable[[], nn.Module]] = {
     "mobilevit": MobileVit,
     "resnet18": ResNet18,
     # At most as large as LuminaNet (1.15 M): a quarter of Mixer-S's width, the size of
-    # omihub777/MLP-Mixer-CIFAR; a third of ResMLP-S's; half of DeiT-Ti's, with its heads.
+    # omihub777/MLP-Mixer-CIFAR; a third of ResMLP-S's; half of DeiT-Ti's, with its heads; a quarter
+    # of ResNet-18's.
     "mlp-mixer-1m": partial(MlpMixer, width=128, token_hidden=64, channel_hidden=512),
     "resmlp-1m": partial(ResMlp, width=128, depth=8),
     "deit-1m": partial(Deit, width=96, depth=10),
+    "resnet18-1m": partial(ResNet18, width=16),
 }
 
 

@@ -3,13 +3,14 @@ arXiv 1512.03385.
 
 ResNet-18 (Table 1) in the form that is common on CIFAR, 11.17 M parameters: a 3x3 stem without
 stride and without pooling, since 32x32 pixels leave nothing to throw away; shortcuts that change
-shape are 1x1 convolutions (option B). Shape legend: B batch, C channels, Y rows, X columns.
+shape are 1x1 convolutions (option B). `width` is that of the first stage.
+Shape legend: B batch, C channels, Y rows, X columns.
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = (64, 128, 256, 512)
+STAGES = (1, 2, 4, 8)
 
 
 class Residual(nn.Module):
@@ -35,21 +36,21 @@ class Residual(nn.Module):
 
 
 class ResNet18(nn.Sequential):
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, classes: int = 10, width: int = 64) -> None:
         stages: list[nn.Module] = []
-        inputs = WIDTHS[0]
-        for width in WIDTHS:
-            stride = 1 if width == WIDTHS[0] else 2
-            stages += [Residual(inputs, width, stride), Residual(width, width, 1)]
-            inputs = width
+        inputs = width
+        for outputs in (width * times for times in STAGES):
+            stride = 1 if outputs == width else 2
+            stages += [Residual(inputs, outputs, stride), Residual(outputs, outputs, 1)]
+            inputs = outputs
         super().__init__(
-            nn.Conv2d(3, WIDTHS[0], 3, 1, 1, bias=False),
-            nn.BatchNorm2d(WIDTHS[0]),
+            nn.Conv2d(3, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
             nn.ReLU(),
             *stages,
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(WIDTHS[-1], classes),
+            nn.Linear(inputs, classes),
         )
         for part in self.modules():
             if isinstance(part, nn.Conv2d):
