@@ -1,10 +1,10 @@
 """`python -m benchmarks.ablations --data DIR`: what evolution is worth on CIFAR-10.
 
-Trains the cifar10 preset and its ablations (training.config.ABLATIONS) with every seed, each for
-the same --steps (or --seconds) of training, looks at the test set once per finished run, and once
-more with all connections cut. Writes benchmarks/ablations.md, .json and ablations.png (learning
-curves with the events of evolution). Finished runs are read, interrupted ones resume, as in
-benchmarks.cifar10.
+Trains the cifar10 preset and its ablations (training.config.ABLATIONS), those of --networks with
+every seed, those of --once with the first, each for the same --steps (or --seconds). Looks at the
+test set once per finished run, and once more with all connections cut. Writes
+benchmarks/ablations.md, .json and ablations.png (learning curves with the events of evolution).
+Finished runs are read, interrupted ones resume, as in benchmarks.cifar10.
 """
 
 import json
@@ -20,6 +20,7 @@ from benchmarks import runs
 from benchmarks.cifar10 import finish, tested
 from benchmarks.margins import Result
 from benchmarks.report import provenance, table
+from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from luminanet.topology import Kind
 from training.checkpoint import load, read_torch
@@ -29,7 +30,11 @@ from training.loop import CHECKPOINT, STATE
 from training.network import Network
 from training.train import command_of
 
-NETWORKS = ("cifar10", *ABLATIONS)
+NETWORKS = (
+    *("cifar10", "cifar10-random", "cifar10-dense", "cifar10-unconnected"),
+    *("cifar10-lean", "cifar10-lean-random"),
+)
+ONCE = tuple(name for name in ABLATIONS if name not in NETWORKS)
 STEPS = 1000
 CHECKS = 20
 """Points of a learning curve."""
@@ -150,10 +155,20 @@ def write(found: Sequence[Ablation], folder: Path, source: str) -> str:
 # ---------------------------------------------------------------------- command line
 
 
+def names(listed: str) -> list[str]:
+    """Presets of an option. Raises ConfigError when there is no such ablation."""
+    found = [name for name in listed.split(",") if name]
+    for name in found:
+        if name not in ("cifar10", *ABLATIONS):
+            raise ConfigError(f"{name!r} is none of cifar10, {', '.join(ABLATIONS)}")
+    return found
+
+
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     options = runs.parser("ablations", __doc__, seeds="0,1,2")
     options.add_argument("--networks", default=",".join(NETWORKS), help="presets, with commas")
+    options.add_argument("--once", default=",".join(ONCE), help="presets for the first seed only")
     options.set_defaults(steps=STEPS, threads=1)
     arguments = options.parse_args(argv)
     torch.set_num_threads(arguments.threads)
@@ -163,12 +178,14 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> str:
         folder = resolve(arguments.data)
         test, done, shown = load_images(folder, "test"), list[Ablation](), ""
-        for seed in runs.seeds_of(arguments):
-            for name in arguments.networks.split(","):
-                config = runs.budgeted(replace(PRESETS[name], seed=seed), arguments)
-                config = replace(config, check_every=max(1, arguments.steps // CHECKS))
-                done.append(run(config, arguments.out / f"{name}-seed{seed}", folder, test))
-                shown = write(done, arguments.report, source)
+        seeds = runs.seeds_of(arguments)
+        wanted = [(name, seed) for seed in seeds for name in names(arguments.networks)]
+        wanted += [(name, seeds[0]) for name in names(arguments.once)]
+        for name, seed in wanted:
+            config = runs.budgeted(replace(PRESETS[name], seed=seed), arguments)
+            config = replace(config, check_every=max(1, arguments.steps // CHECKS))
+            done.append(run(config, arguments.out / f"{name}-seed{seed}", folder, test))
+            shown = write(done, arguments.report, source)
         return shown
 
     return runs.finished(work)

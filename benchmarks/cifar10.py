@@ -1,11 +1,11 @@
 """`python -m benchmarks.cifar10 --data DIR`: LuminaNet against the networks of its paper.
 
-Trains every network with every seed by the command, data, augmentation and regularisation of
-`training.train`, looks at the test set once when a run is finished, and writes
-benchmarks/cifar10.md and .json after every run. What is already in --out is not done again: an
-interrupted run resumes, a finished one is read. With --seconds, every network gets that much
-training time instead of the preset's steps; what had too little of it is marked. --recipes says
-with which tricks all of them train (RECIPES).
+Trains every network with every seed by the command and data of `training.train`, looks at the test
+set once when a run is finished, and writes benchmarks/cifar10.md and .json (or what --name says)
+after every run. What is already in --out is not done again: an interrupted run resumes, a finished
+one is read. With --seconds, every network gets that much training time instead of the preset's
+steps; what had too little of it is marked. --recipes says with which augmentation and
+regularisation all of them train (RECIPES).
 
 Accuracies are of the averaged weights in float32 on one view of each image.
 """
@@ -153,6 +153,7 @@ def parser() -> argparse.ArgumentParser:
     options = runs.parser("cifar10", __doc__, seeds="0")
     options.add_argument("--networks", default=",".join(NETWORKS), help="presets, with commas")
     options.add_argument("--recipes", default="mixup", help=f"of {', '.join(RECIPES)}")
+    options.add_argument("--name", default="cifar10", help="of the report, without its ending")
     options.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     return options
 
@@ -192,7 +193,8 @@ def main(argv: list[str] | None = None) -> int:
         for config in configure(arguments):
             out = arguments.out / f"{config.preset}-{recipe_of(config)}-seed{config.seed}"
             results.append(finish(config, out, folder, device))
-            shown = write(results, arguments.report, _source(argv, arguments, device))
+            source = _source(argv, arguments, device)
+            shown = write(results, arguments.report / arguments.name, source)
         return shown
 
     return runs.finished(work)

@@ -124,8 +124,8 @@ def _row(s: Summary) -> list[str]:
     ]
 
 
-def write(results: Sequence[Result], folder: Path, source: str) -> str:
-    """cifar10.md and cifar10.json; returns the table."""
+def write(results: Sequence[Result], path: Path, source: str) -> str:
+    """The report as path.md and path.json; returns the table."""
     summaries = summarise(results)
     shown = markdown(summaries)
     title = "# CIFAR-10: LuminaNet and the networks it is compared with\n\n"
@@ -134,7 +134,7 @@ def write(results: Sequence[Result], folder: Path, source: str) -> str:
         "networks": [asdict(summary) for summary in summaries],
         "runs": [asdict(result) for result in results],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cifar10.md").write_text(f"{title}{shown}\n{NOTES}\n{source}", "utf-8")
-    (folder / "cifar10.json").write_text(json.dumps(body, indent=2) + "\n", "utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".md").write_text(f"{title}{shown}\n{NOTES}\n{source}", "utf-8")
+    path.with_suffix(".json").write_text(json.dumps(body, indent=2) + "\n", "utf-8")
     return shown

@@ -74,7 +74,7 @@ class TrainConfig:
     smoothing: float = 0.0
     teacher: str = ""
     """Checkpoint of a baseline whose answers are learned beside the labels (teacher.py)."""
-    distill: float = 0.8
+    distill: float = 0.6
     """The teacher's share in the targets; its labels have the rest."""
     whiten: float = 0.0
     """Variance below which directions of a patch are not brought to 1 (whitening.py); 0: none."""
@@ -91,6 +91,8 @@ class TrainConfig:
     """Share of the training data kept apart to judge mutations; never trained on."""
     check_every: int = 250
     """Steps between evaluations and resumable saves."""
+    compile: bool = False
+    """Compile the network (torch.compile) once it has stopped changing: for long runs on CUDA."""
     seconds: float = 0.0
     """Training time after which the run ends if `steps` have not ended it; 0 for no limit."""
 
@@ -171,7 +173,7 @@ _CIFAR10 = TrainConfig(
     data_set=DataSet.CIFAR10,
     model="luminanet",
     seeding="fine",
-    steps=10000,
+    steps=20000,
     batch=512,
     learning_rate=2e-3,
     width=116,
@@ -207,13 +209,18 @@ _TINYSTORIES = TrainConfig(
     ),
 )
 _EVOLUTION = _CIFAR10.evolution or EvolutionConfig()
-# What the cifar10 preset is measured against: other policies, less to work with, no evolution.
+_LEAN = replace(_EVOLUTION, events=40, stop=0.6)
+# What the cifar10 preset is measured against: other policies, less to work with, no evolution;
+# "lean" goes on after building and removes what is not missed.
 ABLATIONS = {
     "cifar10-random": replace(_CIFAR10, evolution=replace(_EVOLUTION, policy="random")),
     "cifar10-hebbian": replace(_CIFAR10, evolution=replace(_EVOLUTION, policy="hebbian")),
     "cifar10-unconnected": replace(_CIFAR10, evolution=replace(_EVOLUTION, connections=0)),
     "cifar10-pass1": replace(_CIFAR10, evolution=replace(_EVOLUTION, kinds=(Kind.FEEDFORWARD,))),
     "cifar10-dense": replace(_CIFAR10, seeding="dense", width=148, evolution=None),
+    "cifar10-sparse": replace(_CIFAR10, evolution=replace(_EVOLUTION, max_connections=64)),
+    "cifar10-lean": replace(_CIFAR10, evolution=_LEAN),
+    "cifar10-lean-random": replace(_CIFAR10, evolution=replace(_LEAN, policy="random")),
     "cifar10-unwhitened": replace(_CIFAR10, whiten=0.0),
     **{f"cifar10-channel{n}": replace(_CIFAR10, channel=n) for n in (10, 32, 84, 128)},
 }

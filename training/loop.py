@@ -121,6 +121,8 @@ class Run:
                 started = time.monotonic()
                 if self.events_done < len(events) and events[self.events_done] <= done:
                     self._evolve(writer)
+                if self.config.compile and self.events_done == len(events):
+                    self.trainer.compile()
                 batch = self.task.source.batch(self.trainer.step)
                 now = self.trainer.train(self.world.share(batch))
                 loss = now if loss == 0.0 else SMOOTHING * loss + (1 - SMOOTHING) * now

@@ -61,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--evolution-events", type=int, help="how often the network changes itself; 0 for never"
     )
+    p.add_argument(
+        "--compile", action="store_true", help="compile the network once it has stopped changing"
+    )
     p.add_argument("--no-augment", action="store_true", help="images as they are: no crops")
     p.add_argument("--policy", choices=sorted(POLICIES), help="who ranks what to change")
     for name, kind in OPTIONS.items():
@@ -72,7 +75,11 @@ def configure(arguments: argparse.Namespace) -> TrainConfig:
     config = PRESETS[arguments.preset]
     given = {name: getattr(arguments, name) for name in OPTIONS}
     config = replace(config, **{name: v for name, v in given.items() if v is not None})
-    config = replace(config, augment=config.augment and not arguments.no_augment)
+    config = replace(
+        config,
+        augment=config.augment and not arguments.no_augment,
+        compile=config.compile or arguments.compile,
+    )
     return replace(config, evolution=evolution_of(config, arguments))
 
 

@@ -7,7 +7,7 @@ averaged weights in SWA (Izmailov et al., 2018, arXiv 1803.05407, section 3.2).
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,10 +62,17 @@ class Trainer:
     def use(self, model: Model) -> None:
         """Trains `model` from here on, with fresh moments and its own weights as the average."""
         self.model = model.to(self.device)
+        self.run: Callable[..., Any] = self.model
+        """The model, or what `compile` made of it."""
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.optimizer = self._optimizer()
         for name, _ in self.model.named_parameters():
             self.set_moments(name, *(torch.zeros_like(self.average[name]) for _ in range(2)))
+
+    def compile(self) -> None:
+        """From here on the model runs compiled; worth it once it keeps its shape."""
+        if self.run is self.model:
+            self.run = torch.compile(self.model)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         rate, betas = self.config.learning_rate, (0.9, self.config.beta2)
@@ -155,7 +162,7 @@ class Trainer:
         """Float32 logits [examples or tokens, classes]."""
         inputs = batch.inputs.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            out: Tensor = self.model(inputs) if probe is None else self.model(inputs, probe)
+            out: Tensor = self.run(inputs) if probe is None else self.model(inputs, probe)
         return out.float().flatten(0, -2)
 
     def _average(self) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.ablations import cut, main, spread
+from benchmarks.ablations import NETWORKS, ONCE, cut, main, spread
 from luminanet.reference import forward
 from tests.datasets import write_images
 from tests.nets import random_weights, tiny_image_topology
@@ -33,16 +33,23 @@ def test_every_ablation_is_a_preset_of_the_same_recipe() -> None:
 
 def test_the_report_is_written_and_runs_are_not_done_twice(tmp_path: Path) -> None:
     write_images(tmp_path / "data", train=60, test=20)
-    words = ["--networks", "cifar10,cifar10-pass1", "--seeds", "0", "--steps", "6", "--batch", "16"]
+    words = ["--networks", "cifar10", "--once", "cifar10-pass1", "--seeds", "0,1"]
+    words += ["--steps", "6", "--batch", "16"]
     words += ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs")]
     assert main([*words, "--report", str(tmp_path)]) == 0
     first = json.loads((tmp_path / "ablations.json").read_text())["runs"]
-    assert [run["result"]["network"] for run in first] == ["cifar10", "cifar10-pass1"]
-    assert first[1]["kinds"][1:] == [0, 0]
+    assert [run["result"]["network"] for run in first] == ["cifar10", "cifar10", "cifar10-pass1"]
+    assert [run["result"]["seed"] for run in first] == [0, 1, 0]
+    assert first[2]["kinds"][1:] == [0, 0]
     assert (tmp_path / "ablations.png").read_bytes().startswith(b"\x89PNG")
     assert "cifar10-pass1" in (tmp_path / "ablations.md").read_text()
     assert main([*words, "--report", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "ablations.json").read_text())["runs"] == first
+    assert main([*words, "--once", "cifar10-denser"]) == 2
+
+
+def test_every_ablation_is_run_by_default() -> None:
+    assert {*NETWORKS, *ONCE} == {"cifar10", *ABLATIONS}
 
 
 @pytest.mark.parametrize(("shares", "text"), [([0.5, 0.6], "55.0 ± 7.1 %"), ([0.5], "50.0 %")])

@@ -105,7 +105,7 @@ def test_equal_time_stands_for_steps(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("images", "still_improving", "expected"),
-    [(5_120_000, 0.0, True), (6_000_000, 1.0, False), (100_000, 0.0, False)],
+    [(10_240_000, 0.0, True), (12_000_000, 1.0, False), (100_000, 0.0, False)],
 )
 def test_a_run_has_converged_when_it_had_its_images_and_came_to_rest(
     images: int, still_improving: float, expected: bool

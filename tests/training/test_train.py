@@ -239,3 +239,26 @@ def test_a_tokenizer_that_is_not_there_is_a_clear_error(
 def test_the_recorded_command_names_no_folder_of_this_machine() -> None:
     words = ["--preset", "gpt2", "--data", "/x", "--out=/y", "--threads", "2", "--steps", "9"]
     assert command_of(words) == "python -m training.train --preset gpt2 --steps 9"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside the compiler
+def test_a_compiled_run_learns_the_same(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = list[int]()
+    plain = torch.compile
+
+    def counting(model: torch.nn.Module) -> object:
+        compiled.append(1)
+        return plain(model, backend="eager")  # traces and guards; generates no code, which is slow
+
+    monkeypatch.setattr(torch, "compile", counting)
+    assert train("cifar10", data, tmp_path / "plain") == 0
+    assert compiled == []
+    assert train("cifar10", data, tmp_path / "compiled", "--compile") == 0
+    assert compiled == [1]  # once, after the last event
+    one, two = (load(tmp_path / run / "ckpt.pt") for run in ("plain", "compiled"))
+    assert isinstance(one.net, FrozenNet)
+    assert isinstance(two.net, FrozenNet)
+    assert one.net.topology == two.net.topology
+    assert one.figures["held_out_loss"] == pytest.approx(two.figures["held_out_loss"], rel=0.01)
