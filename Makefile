@@ -35,7 +35,9 @@ evaluate: setup  ## accuracy and perplexity of the shipped artifacts, into bench
 lock:  ## resolve the newest versions anew, into requirements/
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet -e '.[dev]'
-	.venv-lock/bin/pip freeze --exclude-editable | sed 's/+cpu//' > requirements/dev.txt
+	.venv-lock/bin/pip freeze --exclude-editable | sed -e 's/+cpu//' \
+		-e '/^tensorrt_rtx/s/$$/; sys_platform == "linux" and platform_machine == "x86_64"/' \
+		> requirements/dev.txt
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet -c requirements/dev.txt -e '.[cpu]'
 	.venv-lock/bin/pip freeze --exclude-editable > requirements/serve.txt

@@ -1,0 +1,1 @@
+"""What a GPU is worth; see README.md beside this file."""

@@ -1,0 +1,116 @@
+"""Artifact -> a model repository for NVIDIA's Triton Inference Server.
+
+    python -m export.triton_repository ARTIFACT OUT
+
+    OUT/<name>/config.pbtxt, labels.txt, 1/model.onnx     for Triton's onnxruntime backend
+    OUT/<name>-tensorrt/config.pbtxt, .., 1/model.plan    where the artifact has a plan
+
+Inputs and outputs are those of the graph. Where all rows of a batch have one shape, Triton joins
+requests into batches; a graph with other free dimensions (a prompt's steps) gets the batches of its
+clients as they are (triton_config.py).
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+
+from export.triton_config import LABELS, TritonOptions, configuration, plan_configuration
+from luminanet.errors import ArtifactError, ExportError, LuminaNetError
+from luminanet.manifest import MODEL, Artifact
+from luminanet.plan import PLAN, beside, open_plan, read_plan
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+CONFIG = "config.pbtxt"
+
+
+def triton_repository(
+    directory: Path, out: Path, options: TritonOptions | None = None, model: str = MODEL
+) -> tuple[Path, ...]:
+    """Writes the models of an artifact into the repository `out`; returns their folders.
+
+    A model that is there already is replaced; a plan of tensorrt_rtx, which Triton cannot run, is
+    left out. Raises ArtifactError or ExportError, before anything is written.
+    """
+    options, artifact = options or TritonOptions(), Artifact.open(directory)
+    name, labels = artifact.manifest.name, artifact.manifest.labels
+    if not NAME.fullmatch(name):
+        raise ExportError(
+            f"{name!r} cannot be a folder of Triton: give the checkpoint a plain name"
+        )
+    data = artifact.read(model)
+    graph = _graph(data, f"{directory / model}")
+    config = configuration(name, "onnxruntime", graph, options, labels)
+    lines = "".join(" ".join(label.split()) + "\n" for label in labels)
+    extra = {LABELS: lines} if labels else {}
+    models = [(name, config, MODEL, data)]
+    plan = (directory / model).with_suffix(Path(PLAN).suffix)
+    if beside(plan).exists() and (info := open_plan(plan)).module == "tensorrt":
+        binary = read_plan(plan, info, (artifact.manifest.files or {})[model].sha256)
+        config = plan_configuration(f"{name}-tensorrt", graph, info, options, labels)
+        models.append((f"{name}-tensorrt", config, PLAN, binary))
+    for name, *_ in models:
+        _check(out / name)
+    made = [
+        _write(out / name, {CONFIG: config, **extra}, file, content)
+        for name, config, file, content in models
+    ]
+    return tuple(made)
+
+
+def _graph(data: bytes, where: str) -> onnx.GraphProto:
+    try:
+        return onnx.load_model_from_string(data).graph
+    except Exception as error:  # protobuf's own DecodeError
+        raise ArtifactError(f"{where} is not an ONNX file: {error}") from error
+
+
+def _check(folder: Path) -> None:
+    """Raises ExportError when a folder that is there would be lost."""
+    if folder.exists() and not (folder / CONFIG).is_file():
+        raise ExportError(f"{folder} is no model of a Triton repository: choose another folder")
+
+
+def _write(folder: Path, texts: Mapping[str, str], model: str, data: bytes) -> Path:
+    """One model of the repository, made under another name and renamed into place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as fresh:
+        whole = Path(fresh) / "model"
+        (whole / "1").mkdir(parents=True)
+        (whole / "1" / model).write_bytes(data)
+        for name, text in texts.items():
+            (whole / name).write_text(text, "utf-8")
+        if folder.exists():
+            folder.rename(Path(fresh) / "old")
+        whole.rename(folder)
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 2 with one line on stderr for what a user can mend."""
+    parser = argparse.ArgumentParser(
+        prog="triton_repository", description="Write a Triton model repository from an artifact."
+    )
+    add, default = parser.add_argument, TritonOptions()
+    add("artifact", type=Path, help="folder with manifest.json, written by export/freeze.py")
+    add("out", type=Path, help="folder of the repository")
+    add("--model", default=MODEL, help=f"which graph of the artifact (default {MODEL})")
+    add("--max-batch", type=int, default=default.max_batch, help="rows computed together at most")
+    arguments = parser.parse_args(argv)
+    try:
+        options = TritonOptions(arguments.max_batch)
+        made = triton_repository(arguments.artifact, arguments.out, options, arguments.model)
+    except (LuminaNetError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for folder in made:
+        print(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""Configurations are parsed with Triton's own schema, whole: its descriptor lies beside this file,
+so that neither Triton's client (which asks for older libraries than ours) nor a protobuf compiler
+is needed."""
+
+import hashlib
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.graph import Graph
+from export.triton_config import TritonOptions, configuration, plan_configuration
+from export.triton_repository import main, triton_repository
+from luminanet.errors import ArtifactError, ConfigError, ExportError
+from luminanet.manifest import Artifact, FileEntry
+from luminanet.manifest import write as write_artifact
+from luminanet.plan import PlanInfo, Profile, beside
+from tests.nets import LABELS, write_tiny_artifacts
+
+SCHEMA = Path(__file__).with_name("triton_model_config.textproto")
+KIND_GPU, KIND_AUTO = 1, 0
+NAMES = ("luminanet-cifar10", "luminanet-tinystories", "gpt2-tinystories")
+
+
+@cache
+def config_class() -> Any:
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(text_format.Parse(SCHEMA.read_text(), descriptor_pb2.FileDescriptorProto()))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelConfig"))
+
+
+def parsed(text: str) -> Any:
+    """Raises text_format.ParseError for what Triton does not know."""
+    return text_format.Parse(text, config_class()())
+
+
+def types(ports: Any) -> dict[str, tuple[str, list[int]]]:
+    """Port -> its type by name, and its dimensions."""
+    field = config_class().DESCRIPTOR.fields_by_name["input"].message_type
+    kinds = field.fields_by_name["data_type"].enum_type.values_by_number
+    return {port.name: (kinds[port.data_type].name, list(port.dims)) for port in ports}
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("artifacts")
+    write_tiny_artifacts(root)
+    return root
+
+
+def info_for(artifact: Path, module: str, data: bytes) -> PlanInfo:
+    graph = hashlib.sha256((artifact / "model.onnx").read_bytes()).hexdigest()
+    plan = FileEntry(hashlib.sha256(data).hexdigest(), len(data))
+    profiles = (Profile(1, 8, 32), Profile(1, 1, 1))
+    return PlanInfo(graph, module, "11.4.0", ("9.0",), profiles, {}, plan)
+
+
+def test_the_schema_refuses_what_triton_does_not_know() -> None:
+    with pytest.raises(text_format.ParseError):
+        parsed('name: "a" max_batch: 3')
+    with pytest.raises(text_format.ParseError):
+        parsed("input [ { data_type: TYPE_FLOAT } ]")
+
+
+def test_an_image_network_is_batched_and_names_its_classes(artifacts: Path, tmp_path: Path) -> None:
+    (folder,) = triton_repository(artifacts / NAMES[0] / "artifact", tmp_path / "repository")
+    config = parsed((folder / "config.pbtxt").read_text())
+    assert (config.name, folder.name, config.backend) == (NAMES[0], NAMES[0], "onnxruntime")
+    assert types(config.input) == {"images": ("TYPE_FP32", [3, 32, 32])}
+    assert types(config.output) == {"logits": ("TYPE_FP32", [10])}
+    assert config.max_batch_size == 64
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert config.instance_group[0].kind == KIND_AUTO
+    names = (folder / config.output[0].label_filename).read_text().splitlines()
+    assert tuple(names) == LABELS
+    graph = (artifacts / NAMES[0] / "artifact" / "model.onnx").read_bytes()
+    assert (folder / "1" / "model.onnx").read_bytes() == graph
+
+
+def test_a_text_network_reads_windows(artifacts: Path, tmp_path: Path) -> None:
+    (folder,) = triton_repository(artifacts / NAMES[1] / "artifact", tmp_path)
+    config = parsed((folder / "config.pbtxt").read_text())
+    assert types(config.input) == {"token_ids": ("TYPE_INT64", [16])}
+    assert config.HasField("dynamic_batching")
+    assert not (folder / "labels.txt").exists()
+
+
+def test_prompts_of_different_lengths_are_not_joined(artifacts: Path, tmp_path: Path) -> None:
+    (folder,) = triton_repository(artifacts / NAMES[2] / "artifact", tmp_path)
+    config = parsed((folder / "config.pbtxt").read_text())
+    assert types(config.input) == {
+        "token_ids": ("TYPE_INT64", [-1]),
+        "past_lengths": ("TYPE_INT32", [1]),
+        "past_keys.0": ("TYPE_FP32", [2, 32, 8]),
+        "past_values.0": ("TYPE_FP32", [2, 32, 8]),
+    }
+    reshaped = {
+        port.name: list(port.reshape.shape) for port in config.input if port.HasField("reshape")
+    }
+    assert reshaped == {"past_lengths": []}
+    assert not config.HasField("dynamic_batching")
+    assert config.max_batch_size == 64
+
+
+def test_a_graph_without_a_batch_is_served_as_it_is() -> None:
+    graph = Graph("one")
+    graph.node("Neg", [graph.input("x", np.float16, [1, "n"])], "y")
+    graph.output("y", np.float16, [1, "n"])
+    config = parsed(configuration("one", "onnxruntime", graph.build().graph, TritonOptions()))
+    assert config.max_batch_size == 0
+    assert types(config.input) == {"x": ("TYPE_FP16", [1, -1])}
+
+
+def test_a_plan_is_a_second_model_on_a_gpu(artifacts: Path, tmp_path: Path) -> None:
+    artifact = copied(artifacts / NAMES[0] / "artifact", tmp_path / "artifact")
+    plan = artifact / "model.plan"
+    plan.write_bytes(b"plan")
+    beside(plan).write_text(info_for(artifact, "tensorrt", b"plan").to_json())
+    _, folder = triton_repository(artifact, tmp_path / "repository", TritonOptions(128))
+    text = (folder / "config.pbtxt").read_text()
+    config = parsed(text)
+    assert (config.name, folder.name) == (f"{NAMES[0]}-tensorrt",) * 2
+    assert (config.backend, config.max_batch_size) == ("tensorrt", 32)
+    assert config.instance_group[0].kind == KIND_GPU
+    assert list(config.instance_group[0].profile) == ["0", "1"]
+    assert config.optimization.cuda.graphs
+    assert "TensorRT 11.4.0" in text
+    assert (folder / "1" / "model.plan").read_bytes() == b"plan"
+
+
+def test_a_plan_that_triton_cannot_run_is_left_out(artifacts: Path, tmp_path: Path) -> None:
+    artifact = copied(artifacts / NAMES[0] / "artifact", tmp_path / "artifact")
+    plan = artifact / "model.plan"
+    plan.write_bytes(b"plan")
+    info = info_for(artifact, "tensorrt_rtx", b"plan")
+    beside(plan).write_text(info.to_json())
+    assert len(triton_repository(artifact, tmp_path / "repository")) == 1
+    graph = onnx.load(artifact / "model.onnx").graph
+    with pytest.raises(ExportError, match="--module tensorrt"):
+        plan_configuration("a", graph, info, TritonOptions())
+    high = replace(info, module="tensorrt", profiles=(Profile(2, 2, 2),))
+    with pytest.raises(ExportError, match="batch of 1"):
+        plan_configuration("a", graph, high, TritonOptions())
+
+
+def test_a_plan_of_another_graph_is_refused_before_anything_is_written(
+    artifacts: Path, tmp_path: Path
+) -> None:
+    artifact = copied(artifacts / NAMES[0] / "artifact", tmp_path / "artifact")
+    info = replace(info_for(artifact, "tensorrt", b"plan"), onnx_sha256="0" * 64)
+    (artifact / "model.plan").write_bytes(b"plan")
+    beside(artifact / "model.plan").write_text(info.to_json())
+    with pytest.raises(ArtifactError, match="another"):
+        triton_repository(artifact, tmp_path / "repository")
+    assert not (tmp_path / "repository").exists()
+
+
+def copied(source: Path, target: Path) -> Path:
+    artifact = Artifact.open(source)
+    files = {name: artifact.read(name) for name in artifact.manifest.files or {}}
+    write_artifact(target, artifact.manifest, files)
+    return target
+
+
+def test_writing_again_replaces_the_model_and_nothing_else(artifacts: Path, tmp_path: Path) -> None:
+    (first,) = triton_repository(artifacts / NAMES[0] / "artifact", tmp_path)
+    before = {p.relative_to(first): p.read_bytes() for p in first.rglob("*") if p.is_file()}
+    (first / "1" / "old").write_text("old")
+    triton_repository(artifacts / NAMES[0] / "artifact", tmp_path)
+    after = {p.relative_to(first): p.read_bytes() for p in first.rglob("*") if p.is_file()}
+    assert before == after
+    assert [p.name for p in tmp_path.iterdir()] == [NAMES[0]]
+
+
+def test_a_folder_of_something_else_is_not_replaced(artifacts: Path, tmp_path: Path) -> None:
+    (tmp_path / NAMES[0]).mkdir()
+    (tmp_path / NAMES[0] / "thesis.txt").write_text("dear")
+    with pytest.raises(ExportError, match="choose another folder"):
+        triton_repository(artifacts / NAMES[0] / "artifact", tmp_path)
+    assert (tmp_path / NAMES[0] / "thesis.txt").read_text() == "dear"
+
+
+def test_nothing_is_written_when_one_of_two_folders_is_of_something_else(
+    artifacts: Path, tmp_path: Path
+) -> None:
+    artifact = copied(artifacts / NAMES[0] / "artifact", tmp_path / "artifact")
+    data = b"plan"
+    (artifact / "model.plan").write_bytes(data)
+    beside(artifact / "model.plan").write_text(info_for(artifact, "tensorrt", data).to_json())
+    other = tmp_path / "out" / f"{NAMES[0]}-tensorrt"
+    other.mkdir(parents=True)
+    (other / "thesis.txt").write_text("dear")
+    with pytest.raises(ExportError, match="choose another folder"):
+        triton_repository(artifact, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [other.name]
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", 'a"b', "a b"])
+def test_names_that_are_no_folders_are_refused(name: str, artifacts: Path, tmp_path: Path) -> None:
+    artifact = Artifact.open(artifacts / NAMES[0] / "artifact")
+    files = {file: artifact.read(file) for file in artifact.manifest.files or {}}
+    write_artifact(tmp_path / "artifact", replace(artifact.manifest, name=name), files)
+    with pytest.raises(ExportError, match="plain name"):
+        triton_repository(tmp_path / "artifact", tmp_path / "out")
+
+
+@settings(max_examples=50)
+@given(st.text())
+def test_names_of_tensors_are_quoted(name: str) -> None:
+    graph = Graph("one")
+    graph.node("Neg", [graph.input("x", np.float32, ["batch", 2])], "y")
+    graph.output("y", np.float32, ["batch", 2])
+    model = graph.build()
+    model.graph.input[0].name = name
+    text = configuration("one", "onnxruntime", model.graph, TritonOptions())
+    assert parsed(text).input[0].name == name
+
+
+def test_the_command_prints_what_it_wrote(
+    artifacts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact, out = artifacts / NAMES[0] / "artifact", tmp_path / "repository"
+    assert main([str(artifact), str(out), "--max-batch", "8"]) == 0
+    assert capsys.readouterr().out == f"{out / NAMES[0]}\n"
+    assert parsed((out / NAMES[0] / "config.pbtxt").read_text()).max_batch_size == 8
+    assert main([str(tmp_path), str(out)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("values", [(0, 0), (1, -1), (1 << 31, 0)])
+def test_options_that_make_no_sense_are_refused(values: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError):
+        TritonOptions(*values)
