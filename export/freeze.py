@@ -1,12 +1,16 @@
-"""The command line: ckpt.pt -> network -> ONNX graph -> verified -> artifact.
+"""The command line: ckpt.pt -> network -> ONNX graphs -> verified -> artifact.
 
     python export/freeze.py runs/tinystories/ckpt.pt [--out DIR] [--dry-run]
+    python export/freeze.py ckpt.pt --precision fp32,int8 [--examples FILE.npz]
+    python export/freeze.py gpt2/                          a GPT-2 directory of Hugging Face
+    python export/freeze.py ckpt.pt --tensorrt --triton REPOSITORY
 
-The same checkpoint gives the same bytes every time, and nothing is written when the graph and the
+The same checkpoint gives the same bytes every time, and nothing is written when a graph and the
 numpy reference are apart. Needs the project installed (`pip install -e .`).
 """
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,88 +18,160 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnx
-
-from export.baseline import unroll_gpt2
+from export.build_engine import build_for
+from export.choose import AUTO
+from export.engine_shapes import PlanOptions
+from export.examples import load as load_examples
+from export.huggingface import FOREIGN_LICENSE, load_gpt2
 from export.pack import Label, Package, pack
-from export.unroll import unroll
-from export.verify import TOLERANCE, Verification, verify
+from export.triton_repository import triton_repository
+from export.variants import FORMS, WORDS, Made, Maker, Request, parse_precisions, variants
 from luminanet import manifest
-from luminanet.errors import LuminaNetError, MissingExtraError
-from luminanet.gpt2 import Gpt2Net
+from luminanet.errors import ExportError, LuminaNetError, MissingExtraError
+from luminanet.manifest import GraphEntry, Precision
 
 if TYPE_CHECKING:
     from training.checkpoint import Checkpoint
+
+CHECKPOINT = "ckpt.pt"
+ON_CPU_ONLY = (Precision.INT8, Precision.INT8_BATCH)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 2 with one line on stderr for what a user can mend."""
     arguments = _parser().parse_args(argv)
-    out = arguments.out or arguments.checkpoint.parent / "artifact"
+    checkpoint: Path = arguments.checkpoint
+    if (checkpoint / CHECKPOINT).is_file():
+        checkpoint = checkpoint / CHECKPOINT
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    out = arguments.out or folder / "artifact"
     try:
-        freeze(arguments.checkpoint, None if arguments.dry_run else out)
+        freeze(
+            checkpoint,
+            None if arguments.dry_run else out,
+            arguments.form,
+            parse_precisions(arguments.precision),
+            arguments.examples,
+        )
+        if arguments.tensorrt and not arguments.dry_run:
+            _build_plans(out)
+        if arguments.triton and not arguments.dry_run:
+            for model in triton_repository(out, arguments.triton):
+                print(f"triton      {model}")
     except (LuminaNetError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def freeze(path: Path, out: Path | None) -> Package:
+def freeze(
+    path: Path,
+    out: Path | None,
+    form: str = AUTO,
+    precisions: tuple[Precision, ...] = (Precision.FP32,),
+    examples: Path | None = None,
+) -> Package:
     """All arrows in order, with progress on stdout; `out` None writes nothing.
 
-    Raises a LuminaNetError: CheckpointError, ExportError, VerificationError, ArtifactError.
+    `form` is one of export.variants.FORMS; a GPT-2 has one form only. `examples` is a file that
+    export/examples.py describes.
+
+    Raises a LuminaNetError: CheckpointError, DataError, ExportError, VerificationError,
+    ArtifactError.
     """
     with _step(f"load {path}"):
         checkpoint = _load(path)
-    net = checkpoint.net
-    with _step("unroll"):
-        model = unroll_gpt2(net) if isinstance(net, Gpt2Net) else unroll(net)
-    with _step("verify"):
-        verification = verify(model, net)
+        given = load_examples(examples, checkpoint.net) if examples else None
+    request = Request(form, precisions, given)
+    with _step("choose a form"):
+        wanted, maker = variants(checkpoint.net, request), Maker(checkpoint.net, given)
+    if given:
+        with _step(f"ask the numpy reference about {len(given.inputs):,} examples"):
+            maker.answer()
+    made = []
+    for variant in wanted:
+        with _step(f"unroll and verify {variant.file}"):
+            made.append(maker.make(variant))
     with _step("pack"):
-        package = pack(net, model, _label(checkpoint))
+        label = _label(checkpoint, path, _options(request, examples))
+        package = pack(checkpoint.net, [graph for graph, _ in made], label)
     if out:
         with _step(f"write {out}"):
             manifest.write(out, package.manifest, package.files)
-    print(_report(package, model, verification, out))
+    print(_report(package, made, out))
     return package
 
 
 def _load(path: Path) -> "Checkpoint":
     try:
-        from training.checkpoint import load
+        from training.checkpoint import Checkpoint, load
     except ImportError as error:
         raise MissingExtraError("torch", "export") from error
+    if path.is_dir():
+        found = load_gpt2(path)
+        return Checkpoint(found.name, found.net, found.tokenizer)
     return load(path)
 
 
-def _label(checkpoint: "Checkpoint") -> Label:
-    """The tolerance stands for the measured difference, which depends on the machine."""
-    commands = [checkpoint.command, "python export/freeze.py ckpt.pt"]
+def _build_plans(out: Path) -> None:
+    """A plan for every graph that is not made for a CPU. Raises ExportError for a GPT-2."""
+    described = manifest.Artifact.open(out).manifest
+    if described.family is manifest.Family.GPT2:
+        raise ExportError(
+            f"{out} is written, but without a plan: its graph has an attention that only "
+            "onnxruntime knows; leave out --tensorrt"
+        )
+    for file, entry in described.graphs.items():
+        if entry.precision not in ON_CPU_ONLY:
+            build_for(out, PlanOptions(), file)
+
+
+def _options(request: Request, examples: Path | None) -> str:
+    """The options that decide about the bytes, as words of the command line; paths are left out."""
+    asked = [word for word, found in WORDS.items() if set(found) <= set(request.precisions)]
+    words = [f"--form {request.form}"] if request.form != AUTO else []
+    words += [f"--precision {','.join(asked)}"] if len(asked) > 1 else []
+    words += [f"--examples {shlex.quote(examples.name)}"] if examples else []
+    return "".join(f" {word}" for word in words)
+
+
+def _label(checkpoint: "Checkpoint", path: Path, options: str) -> Label:
+    foreign = path.is_dir()
+    source = checkpoint.name if foreign else "ckpt.pt"
+    commands = [checkpoint.command, f"python export/freeze.py {source}{options}"]
     return Label(
         name=checkpoint.name,
         tokenizer=checkpoint.tokenizer,
         classes=checkpoint.labels,
-        figures={**checkpoint.figures, "verified_within": TOLERANCE},
+        figures=checkpoint.figures,
         command=" && ".join(filter(None, commands)),
+        license=FOREIGN_LICENSE if foreign else "Apache-2.0",
     )
 
 
-def _report(
-    package: Package, model: onnx.ModelProto, verification: Verification, out: Path | None
-) -> str:
+def _report(package: Package, made: Sequence[Made], out: Path | None) -> str:
     described = package.manifest
-    sizes = (f"{name} {len(data):,} bytes" for name, data in package.files.items())
-    rows = {
-        "name": described.name,
-        "network": described.summary,
-        "parameters": f"{described.parameters:,}",
-        "MACs": f"{described.macs:,} in {len(model.graph.node)} nodes",
-        "files": ", ".join(sizes),
-        "difference": f"at most {verification.difference:.1e} from the numpy reference",
-        "artifact": str(out) if out else "not written (--dry-run)",
-    }
-    return "\n".join(f"{name:<12}{text}" for name, text in rows.items())
+    rows = [
+        ("name", described.name),
+        ("network", described.summary),
+        ("parameters", f"{described.parameters:,}"),
+        ("MACs", f"{described.macs:,}"),
+        ("artifact", str(out) if out else "not written (--dry-run); it would hold"),
+    ]
+    errors = {graph.file: error for graph, error in made}
+    for file, data in package.files.items():
+        rows.append(("", f"{file:<22}{len(data):>13,} bytes"))
+        if entry := described.graphs.get(file):
+            rows += [("", f"  {line}") for line in _told(entry, errors[file])]
+    return "\n".join(f"{label:<12}{text}" for label, text in rows)
+
+
+def _told(entry: GraphEntry, error: float) -> Iterator[str]:
+    batches = f", from batch {entry.from_batch}" if entry.from_batch > 1 else ""
+    yield f"{entry.precision}, form {entry.form}, {entry.nodes} nodes{batches}: {entry.reason}"
+    yield f"{error:.1e} from the numpy reference, {entry.verified_within:g} is allowed"
+    if entry.examples:
+        yield ", ".join(f"{name} {value:g}" for name, value in entry.examples.items())
 
 
 @contextmanager
@@ -110,9 +186,28 @@ def _parser() -> argparse.ArgumentParser:
         prog="freeze", description="Freeze a checkpoint into a verified ONNX artifact."
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, help="ckpt.pt, written by `python -m training.train`")
+    add(
+        "checkpoint",
+        type=Path,
+        help="ckpt.pt, written by `python -m training.train`, or a GPT-2 folder of Hugging Face",
+    )
     add("--out", type=Path, help="folder of the artifact (default: artifact/ beside ckpt.pt)")
-    add("--dry-run", action="store_true", help="verify, but write nothing")
+    add("--form", choices=FORMS, default=AUTO, help="form of the graphs (default: auto)")
+    add(
+        "--precision",
+        default="fp32",
+        metavar="LIST",
+        help=f"graphs to add to fp32, with commas: {', '.join(WORDS)} (default: fp32 alone)",
+    )
+    add(
+        "--examples",
+        type=Path,
+        metavar="FILE",
+        help="real inputs and answers that assess and calibrate (export/examples.py says how)",
+    )
+    add("--dry-run", action="store_true", help="verify, and print what would be written")
+    add("--tensorrt", action="store_true", help="build plans too (export/build_engine.py)")
+    add("--triton", type=Path, metavar="DIR", help="write a Triton model repository too")
     return parser
 
 

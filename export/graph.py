@@ -70,10 +70,6 @@ class Graph:
         """Adds a node with several outputs."""
         self._nodes.append(helper.make_node(op, inputs, outputs, name, **attributes))
 
-    def concat(self, tensors: Sequence[str], name: str) -> str:
-        """Side by side along axis 1; a single tensor is itself."""
-        return tensors[0] if len(tensors) == 1 else self.node("Concat", tensors, name, axis=1)
-
     def split(self, tensor: str, names: Sequence[str]) -> None:
         """[batch, n, K] -> n tensors [batch, K]."""
         flat = self.node("Flatten", [tensor], f"{tensor}/flat", axis=1)
@@ -109,8 +105,14 @@ def macs(model: onnx.ModelProto) -> int:
 
 
 def _last_sizes(model: onnx.ModelProto) -> dict[str, int]:
-    """Tensor name -> size of its last dimension (0 where unknown)."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    """Tensor name -> size of its last dimension (0 where unknown), for a batch of one row."""
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    for value in single.graph.input:
+        for size in value.type.tensor_type.shape.dim:
+            if size.HasField("dim_param"):
+                size.dim_value = 1
+    inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
     shapes = {v.name: v.type.tensor_type.shape.dim for v in inferred.value_info}
     return {name: shape[-1].dim_value for name, shape in shapes.items() if shape}
 

@@ -6,34 +6,96 @@ P pooled intervals.
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from export.graph import Graph, Shape
-from luminanet.frozen import Array, ImageHead, TextHead
-from luminanet.reference import layer_norm
-from luminanet.topology import ImageInput, Interval, Patch, TextInput
+from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
+from luminanet.reference import field_indices, layer_norm
+from luminanet.topology import Cluster, ImageInput, Interval, Patch, TextInput
 
 NEWEST = Interval(0, 1)
 
 
-def image_fields(
-    graph: Graph, head: ImageHead, shape: ImageInput, patches: Iterable[Patch]
-) -> dict[Patch, str]:
-    """Adds the input `images` [B, C, Y, X] in 0..1; returns patch -> normalised pixels."""
+def of_raw_pixels(net: FrozenNet) -> FrozenNet:
+    """The same image network with its normalisation folded into what clusters see."""
+    head, shape = net.head, net.topology.input
+    assert isinstance(head, ImageHead)
+    assert isinstance(shape, ImageInput)
+    area = shape.height * shape.width
+
+    def folded(cluster: Cluster) -> ClusterWeights:
+        weights = net.clusters[cluster.id]
+        channel_I = field_indices(cluster, shape) // area
+        see_IH = weights.see_IH / head.std_C.astype(np.float64)[channel_I, None]
+        bias_H = weights.bias_H - head.mean_C.astype(np.float64)[channel_I] @ see_IH
+        return replace(weights, see_IH=see_IH.astype(np.float32), bias_H=bias_H.astype(np.float32))
+
+    clusters = {cluster.id: folded(cluster) for cluster in net.topology.clusters}
+    nothing_C = np.zeros_like(head.mean_C)
+    raw = replace(head, mean_C=nothing_C, std_C=nothing_C + 1)
+    return replace(net, clusters=clusters, head=raw)
+
+
+def image_fields(graph: Graph, shape: ImageInput, patches: Iterable[Patch]) -> dict[Patch, str]:
+    """Adds the input `images` [B, C, Y, X] in 0..1; returns patch -> its pixels.
+
+    Patches that tile the image are cut by one transposition, others by a slice each.
+    """
     sizes: Shape = ["batch", shape.channels, shape.height, shape.width]
     images = graph.input("images", np.float32, sizes)
-    mean = graph.constant("pixels/mean", head.mean_C[:, None, None])
-    std = graph.constant("pixels/std", head.std_C[:, None, None])
-    centred = graph.node("Sub", [images, mean], "pixels/centred")
-    pixels = graph.node("Div", [centred, std], "pixels")
-    return {patch: _cut(graph, pixels, patch) for patch in sorted(set(patches))}
+    distinct = sorted(set(patches))
+    fields: dict[Patch, str] = {}
+    for tile in sorted({replace(patch, top=0, left=0) for patch in distinct}):
+        tiling = _tiling(tile, shape)
+        wanted = set(tiling).intersection(distinct)
+        if len(wanted) > 2 and 2 * len(wanted) >= len(tiling):
+            fields |= _tiles(graph, images, shape, tile, tiling)
+    return fields | {p: _cut(graph, images, p) for p in distinct if p not in fields}
+
+
+def _tiling(tile: Patch, shape: ImageInput) -> list[Patch]:
+    """All patches of the grid that `tile` begins, row by row; none if it does not fit."""
+    contiguous = range(tile.channels[0], tile.channels[0] + len(tile.channels))
+    if shape.height % tile.height or shape.width % tile.width:
+        return []
+    if tile.channels != tuple(contiguous):
+        return []
+    return [
+        replace(tile, top=top, left=left)
+        for top in range(0, shape.height, tile.height)
+        for left in range(0, shape.width, tile.width)
+    ]
+
+
+def _tiles(
+    graph: Graph, images: str, shape: ImageInput, tile: Patch, tiling: Sequence[Patch]
+) -> dict[Patch, str]:
+    name, count = f"pixels/tiles{_name(tile)}", len(tile.channels)
+    if count < shape.channels:
+        first = tile.channels[0]
+        ends = [graph.constant(f"{name}/{i}", np.array([i])) for i in (first, first + count, 1)]
+        images = graph.node("Slice", [images, *ends], f"{name}/channels")
+    rows, columns = shape.height // tile.height, shape.width // tile.width
+    grid = np.array([-1, count, rows, tile.height, columns, tile.width])
+    cells = graph.node(
+        "Reshape", [images, graph.constant(f"{name}/grid", grid)], f"{name}/grid_cells"
+    )
+    tiles = graph.node("Transpose", [cells], name, perm=(0, 2, 4, 1, 3, 5))
+    fields = {patch: f"pixels/{_name(patch)}" for patch in tiling}
+    graph.split(tiles, list(fields.values()))
+    return fields
+
+
+def _name(patch: Patch) -> str:
+    channels = ",".join(map(str, patch.channels))
+    return f"c{channels}y{patch.top}x{patch.left}:{patch.height}x{patch.width}"
 
 
 def _cut(graph: Graph, pixels: str, patch: Patch) -> str:
     """One patch, flattened: channel, then row, then column. Slices copy runs, not numbers."""
-    channels = ",".join(map(str, patch.channels))
-    name = f"pixels/c{channels}y{patch.top}x{patch.left}:{patch.height}x{patch.width}"
+    name = f"pixels/{_name(patch)}"
     low, high = min(patch.channels), max(patch.channels) + 1
     start = np.array([low, patch.top, patch.left])
     stop = np.array([high, patch.top + patch.height, patch.left + patch.width])
@@ -55,9 +117,7 @@ def text_fields(
     multiplications.
     """
     token_ids = graph.input("token_ids", np.int64, ["batch", shape.window])
-    table_VE = layer_norm(head.embed_VE, head.norm_in_scale_E, head.norm_in_bias_E)
-    nothing_E = np.zeros((1, shape.embedding))  # the last row: NO_TOKEN is -1
-    table = graph.constant("embedding", np.vstack([table_VE, nothing_E]).astype(np.float32))
+    table = graph.constant("embedding", embedding_table(head))
     distinct = set(intervals) | {NEWEST}
     single = sorted(i for i in distinct if i.stop - i.start == 1)
     positions = graph.constant("lags/at", np.array([shape.window - i.stop for i in single]))
@@ -71,6 +131,13 @@ def text_fields(
         pooled_BPE = graph.node("MatMul", [weights_PW, window_BWE], "pooled")
         fields |= _split(graph, pooled_BPE, pooled)
     return fields
+
+
+def embedding_table(head: TextHead) -> Array:
+    """[V + 1, E]: the normed embedding; the last row is nothing, because NO_TOKEN is -1."""
+    table_VE = layer_norm(head.embed_VE, head.norm_in_scale_E, head.norm_in_bias_E)
+    nothing_E = np.zeros((1, table_VE.shape[1]))
+    return np.vstack([table_VE, nothing_E]).astype(np.float32)
 
 
 def _pooling(intervals: Sequence[Interval], window: int) -> Array:

@@ -1,16 +1,16 @@
-"""Network and graph -> manifest and files of an artifact. Pure: nothing is written here."""
+"""Network and graphs -> manifest and files of an artifact. Pure: nothing is written here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import onnx
 
 from export.graph import IR_VERSION, OPSET, macs
-from luminanet import manifest, topology
+from luminanet import cost, manifest, topology
 from luminanet.errors import ExportError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
-from luminanet.manifest import MODEL, TOKENIZER, TOPOLOGY, Family, Manifest, Task
+from luminanet.manifest import TOKENIZER, TOPOLOGY, Family, GraphEntry, Manifest, Task
 from luminanet.tokenizer import Tokenizer
 from luminanet.topology import TextInput
 
@@ -31,6 +31,16 @@ class Label:
     classes: tuple[str, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
     command: str = ""
+    license: str = "Apache-2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A finished graph: the name of its file, and what the manifest says of it."""
+
+    file: str
+    model: onnx.ModelProto
+    entry: GraphEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +51,22 @@ class Package:
     files: Mapping[str, bytes]
 
 
-def pack(net: FrozenNet | Gpt2Net, model: onnx.ModelProto, label: Label) -> Package:
+def pack(net: FrozenNet | Gpt2Net, graphs: Sequence[Frozen], label: Label) -> Package:
     """Same arguments, same bytes: nothing here depends on the time or the machine.
 
-    Raises ExportError when the tokenizer or the class labels do not fit the network.
+    The first of the graphs is the plain one. Raises ExportError when the tokenizer or the class
+    labels do not fit the network.
     """
     described = replace(
         _gpt2(net, label) if isinstance(net, Gpt2Net) else _luminanet(net, label),
-        macs=macs(model),
+        macs=macs(graphs[0].model) if isinstance(net, Gpt2Net) else cost.macs(net.topology),
         figures=label.figures,
         command=label.command,
+        license=label.license,
         versions=VERSIONS,
+        graphs={graph.file: graph.entry for graph in graphs},
     )
-    files = {MODEL: model.SerializeToString(deterministic=True)}
+    files = {graph.file: graph.model.SerializeToString(deterministic=True) for graph in graphs}
     if isinstance(net, FrozenNet):
         files[TOPOLOGY] = net.topology.to_json().encode()
     if label.tokenizer is not None:

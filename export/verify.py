@@ -75,7 +75,7 @@ def _ask(session: "_Session", net: FrozenNet, rng: np.random.Generator) -> Answe
     shape = net.topology.input
     for batch in BATCHES:
         if isinstance(shape, TextInput):
-            name, inputs = "token_ids", _windows(shape, batch, rng)
+            name, inputs = "token_ids", random_windows(shape, batch, rng)
         else:
             name, inputs = "images", _images(shape, batch, rng)
         yield session.run({name: inputs})["logits"], reference.forward(net, inputs)
@@ -85,7 +85,7 @@ def _images(shape: ImageInput, batch: int, rng: np.random.Generator) -> NDArray[
     return rng.random((batch, shape.channels, shape.height, shape.width), dtype=np.float32)
 
 
-def _windows(shape: TextInput, batch: int, rng: np.random.Generator) -> NDArray[Any]:
+def random_windows(shape: TextInput, batch: int, rng: np.random.Generator) -> NDArray[Any]:
     """Token ids [B, W]: the first row is full, the last of several has a single token."""
     ids_BW = rng.integers(0, shape.vocab_size, (batch, shape.window))
     missing_B = np.linspace(0, shape.window - 1, batch).astype(int)
@@ -101,7 +101,7 @@ def _ask_gpt2(session: "_Session", net: Gpt2Net, rng: np.random.Generator) -> An
     lengths = np.array([room, *rng.integers(1, room + 1, GPT2_ROWS - 1)], np.int32)
     texts = [rng.integers(0, config.vocab_size, length + steps) for length in lengths]
     expected = [gpt2.forward(net, text[None])[0] for text in texts]
-    cache = _empty_cache(net, GPT2_ROWS)
+    cache = empty_cache(net, GPT2_ROWS)
     for row, length in enumerate(lengths):
         own = {name: array[row : row + 1] for name, array in cache.items()}
         nothing = np.zeros(1, np.int32)
@@ -115,7 +115,8 @@ def _ask_gpt2(session: "_Session", net: Gpt2Net, rng: np.random.Generator) -> An
         yield logits, np.stack([row[at] for row, at in zip(expected, past, strict=True)])
 
 
-def _empty_cache(net: Gpt2Net, rows: int) -> dict[str, NDArray[Any]]:
+def empty_cache(net: Gpt2Net, rows: int) -> dict[str, NDArray[Any]]:
+    """The pasts of a GPT-2's graph before the first token, by their names."""
     config = net.config
     shape = (rows, config.heads, config.context, config.width // config.heads)
     names = [f"past_{kind}.{n}" for kind in ("keys", "values") for n in range(config.layers)]

@@ -1,5 +1,5 @@
 """What a LuminaNet *is*: the vocabulary shared by training, export and serving.
 
-Reading order: errors, topology, frozen, reference, visits, cost, tokenizer, gpt2 (the baseline),
-manifest.
+Reading order: errors, topology, frozen, reference, visits, cost, untrusted (JSON from elsewhere),
+tokenizer, sampling (logits -> a token), gpt2 (the baseline), manifest, gpu and plan (TensorRT).
 """

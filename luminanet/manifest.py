@@ -1,11 +1,12 @@
 """An artifact: one directory that `export` writes and `serving` loads, described by manifest.json.
 
     manifest.json    this file's Manifest: what it is, its files with hashes, its figures
-    model.onnx       the static graph
+    model.onnx       the static graph in float32
+    model.*.onnx     the same network in another form or precision (GraphEntry)
     topology.json    the architecture (LuminaNet only)
     tokenizer.json   text models only
 
-ONNX interface, by task:
+ONNX interface of a graph that gives logits, by task:
     image-classification
         images float32 [batch, 3, 32, 32] in 0..1 -> logits float32 [batch, classes]
     text-generation, luminanet
@@ -19,24 +20,39 @@ ONNX interface, by task:
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from luminanet.errors import ArtifactError
+from luminanet.untrusted import line, mapping, number, parse, plain, shown, whole
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TOPOLOGY = "topology.json"
 TOKENIZER = "tokenizer.json"
-FILES = (MODEL, TOPOLOGY, TOKENIZER)
+GRAPH_FILE = re.compile(r"model(\.[a-z0-9-]{1,20}){0,2}\.onnx")
+SHA256 = re.compile("[0-9a-f]{64}")
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 31
+MAX_GRAPHS = 32
+LIMITS = {
+    "parameters": 1 << 40,
+    "macs": 1 << 40,
+    "context": 1 << 24,
+    "vocab_size": 1 << 24,
+    "end_id": 1 << 24,
+    "heads": 1 << 12,
+    "layers": 1 << 12,
+    "head_width": 1 << 16,
+}
+"""The largest sizes that a manifest may tell."""
 
 
 class Task(StrEnum):
@@ -49,10 +65,48 @@ class Family(StrEnum):
     GPT2 = "gpt2"
 
 
+class Precision(StrEnum):
+    """What a graph computes in; its inputs and outputs are float32 all the same."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+    INT8_BATCH = "int8-batch"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    QDQ_INT8 = "qdq-int8"
+
+
+class Role(StrEnum):
+    """What a graph gives."""
+
+    LOGITS = "logits"
+
+
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GraphEntry:
+    """One graph of the network. Nothing here depends on the machine that made it, except that the
+    last digit of `examples` may."""
+
+    precision: Precision
+    form: str
+    reason: str
+    """One sentence: why this form or precision."""
+    nodes: int
+    verified_within: float
+    """Error against the numpy reference that was allowed, and kept. fp32: largest |difference| of
+    the logits over the largest |logit| (1 at least); others: root mean square of one over that of
+    the other."""
+    from_batch: int = 1
+    """The smallest batch that this graph, of those of its precision, computes fastest."""
+    role: Role = Role.LOGITS
+    examples: Mapping[str, float] = field(default_factory=dict)
+    """What it does and loses on real examples, where some were given; units are in the names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +133,7 @@ class Manifest:
     license: str = "Apache-2.0"
     command: str = ""
     versions: Mapping[str, str] | None = None
+    graphs: Mapping[str, GraphEntry] = field(default_factory=dict)
     files: Mapping[str, FileEntry] | None = None
     format: int = FORMAT
 
@@ -88,33 +143,78 @@ class Manifest:
     @staticmethod
     def from_json(text: str, where: str = MANIFEST) -> "Manifest":
         try:
-            raw = json.loads(text)
+            raw = parse(text)
             if not isinstance(raw, dict) or "format" not in raw:
                 raise ArtifactError(f"{where} is not a manifest")
-            if raw["format"] != FORMAT:
+            if raw["format"] != FORMAT or type(raw["format"]) is not int:
                 raise ArtifactError(
-                    f"{where} has format {raw['format']!r}; this build reads {FORMAT}: "
+                    f"{where} has format {shown(raw['format'])}; this build reads {FORMAT}: "
                     "freeze the checkpoint again with this version"
                 )
             return _manifest(raw)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ArtifactError(f"{where} is damaged: {type(error).__name__}: {error}") from error
+            raise ArtifactError(
+                f"{where} is damaged ({type(error).__name__}: {line(error)}): "
+                "freeze the checkpoint again, or copy the artifact anew"
+            ) from error
 
 
 def _manifest(raw: dict[str, Any]) -> Manifest:
     raw = dict(raw)
     raw["task"], raw["family"] = Task(raw["task"]), Family(raw["family"])
-    raw["labels"] = tuple(raw["labels"])
-    raw["files"] = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
+    if not isinstance(raw["labels"], list):
+        raise TypeError("labels must be a list")
+    raw["labels"] = tuple(plain(label, "a label") for label in raw["labels"])
+    raw["files"] = {name: _file(entry) for name, entry in mapping(raw["files"], "files").items()}
+    graphs = mapping(raw["graphs"], "graphs", MAX_GRAPHS)
+    raw["graphs"] = {name: _graph(entry, name) for name, entry in graphs.items()}
+    raw["figures"] = _numbers(raw["figures"] or {}, "figures")
+    versions = mapping(raw["versions"] or {}, "versions")
+    raw["versions"] = {name: plain(version, name) for name, version in versions.items()}
     manifest = Manifest(**raw)
-    if not isinstance(manifest.name, str) or not all(isinstance(x, str) for x in manifest.labels):
-        raise TypeError("name and labels must be text")
-    sizes = ("parameters", "macs", "context", "vocab_size", "end_id", "heads", "layers")
-    for size in (*sizes, "head_width"):
-        value = getattr(manifest, size)
-        if type(value) is not int or not 0 <= value < 1 << 40:
-            raise ValueError(f"{size} is {value!r}")
+    for name in ("name", "summary", "license", "command"):
+        plain(getattr(manifest, name), name)
+    for name, most in LIMITS.items():
+        whole(getattr(manifest, name), name, most)
+    _check_graphs(manifest.graphs, raw["files"])
     return manifest
+
+
+def _file(raw: Any) -> FileEntry:
+    entry = FileEntry(**mapping(raw, "a file"))
+    if not SHA256.fullmatch(plain(entry.sha256, "sha256")):
+        raise ValueError(f"sha256 is {shown(entry.sha256)}, not 64 hexadecimal digits")
+    whole(entry.bytes, "bytes", MAX_FILE_BYTES)
+    return entry
+
+
+def _graph(raw: Any, name: str) -> GraphEntry:
+    raw = mapping(raw, name)
+    raw |= {"precision": Precision(raw["precision"]), "role": Role(raw["role"])}
+    entry = GraphEntry(**raw | {"examples": _numbers(raw["examples"], "examples")})
+    plain(entry.form, "form")
+    plain(entry.reason, "reason")
+    whole(entry.nodes, "nodes", 1 << 24)
+    whole(entry.from_batch, "from_batch", 1 << 24, least=1)
+    number(entry.verified_within, "verified_within")
+    return entry
+
+
+def _numbers(raw: Any, name: str) -> dict[str, float]:
+    return {key: number(value, key) for key, value in mapping(raw, name).items()}
+
+
+def _check_graphs(graphs: Mapping[str, GraphEntry], files: Mapping[str, FileEntry]) -> None:
+    """Raises ValueError unless the files are an artifact's, and their graphs are told."""
+    found = {name for name in files if GRAPH_FILE.fullmatch(name)}
+    unknown = set(files) - found - {TOPOLOGY, TOKENIZER}
+    if unknown:
+        raise ValueError(f"it lists {shown(min(unknown))}, a file that no artifact has")
+    if set(graphs) != found:
+        raise ValueError(f"graphs and files disagree about {shown(min(set(graphs) ^ found))}")
+    plainest = graphs.get(MODEL)
+    if plainest is None or (plainest.precision, plainest.role) != (Precision.FP32, Role.LOGITS):
+        raise ValueError(f"it has no {MODEL} in fp32 that gives logits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +242,7 @@ class Artifact:
             text = path.read_text("utf-8")
         except UnicodeDecodeError as error:
             raise ArtifactError(f"{path} is damaged: {error}") from error
-        manifest = Manifest.from_json(text, str(path))
-        unknown = sorted(set(manifest.files or {}) - set(FILES))
-        if unknown:
-            raise ArtifactError(f"{path} lists files that no artifact has: {unknown}")
-        return Artifact(directory, manifest)
+        return Artifact(directory, Manifest.from_json(text, str(path)))
 
     def read(self, name: str) -> bytes:
         """The bytes of one file, after its size and hash were checked."""
@@ -178,7 +274,7 @@ def write(directory: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Ar
     entries = {
         name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()
     }
-    manifest = replace(manifest, files=entries)
+    manifest = Manifest.from_json(replace(manifest, files=entries).to_json(), str(directory))
     directory.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:

@@ -1,13 +1,26 @@
 """Text <-> token ids: byte-level BPE of Hugging Face `tokenizers`, stored as its JSON."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from luminanet.errors import ArtifactError
+from luminanet.untrusted import line, parse, shown
 
 END_OF_TEXT = "<|endoftext|>"
+
+
+PARTS = {
+    "model": "BPE",
+    "pre_tokenizer": "ByteLevel",
+    "decoder": "ByteLevel",
+    "normalizer": None,
+    "truncation": None,
+    "padding": None,
+}
+"""What a byte-level BPE consists of. Other parts could take forever, or gigabytes, for one text."""
 
 
 class Tokenizer:
@@ -39,10 +52,15 @@ class Tokenizer:
 
     @staticmethod
     def from_json(text: str) -> "Tokenizer":
+        """Raises ArtifactError unless it is a byte-level BPE with END_OF_TEXT."""
         try:
+            _check_parts(parse(text))
             inner = tokenizers.Tokenizer.from_str(text)
+            ids = sorted(inner.get_vocab().values())
+            if ids != list(range(len(ids))):
+                raise ValueError("its token ids are not 0, 1, 2, ..")
         except Exception as error:  # the library raises plain Exception
-            raise ArtifactError(f"not a tokenizer: {error}") from error
+            raise ArtifactError(f"not a tokenizer: {line(error)}") from error
         return Tokenizer(inner)
 
     def to_json(self) -> str:
@@ -60,6 +78,15 @@ class Tokenizer:
 
     def stream(self) -> "TextStream":
         return TextStream(self._inner)
+
+
+def _check_parts(raw: Any) -> None:
+    for part, kind in PARTS.items():
+        found = raw.get(part)
+        if kind and isinstance(found, dict):
+            found = found.get("type")
+        if found != kind:
+            raise ValueError(f"its {part} is {shown(found)}, and only {kind} is taken")
 
 
 class TextStream:

@@ -6,7 +6,9 @@ Reading order, from the edge inwards and out again:
     settings       every knob, from flags and LUMINANET_* variables
     models         artifact directory -> TextModel, ImageModel
       graph          which ONNX bytes may reach the runtime
-      runtime        the one narrow door to onnxruntime
+      memory         a ceiling over what loading and first runs may take
+      runtime        the one narrow door to onnxruntime; a graph for each batch size
+      plan           the same door to TensorRT
     service        an engine for each model, and the life of them all
       engine         a thread behind a bounded queue; results go to asyncio once per step
       scheduler      text: continuous batching

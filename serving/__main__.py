@@ -46,7 +46,7 @@ def serve(settings: Settings) -> None:
         level=settings.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s"
     )
     with listen(settings.host, settings.port) as listener:
-        models = load(settings.artifacts, settings.compute_threads)
+        models = load(settings.artifacts, settings.compute_threads, settings.precision)
         make_server(create_app(settings, models), settings).run(sockets=[listener])
 
 

@@ -88,7 +88,9 @@ class Metrics:
 class EngineMetrics:
     """The children of one model's engine, made once for the hot path."""
 
-    def __init__(self, metrics: Metrics, manifest: Manifest, backend: str) -> None:
+    def __init__(
+        self, metrics: Metrics, manifest: Manifest, backend: str, precision: str = "fp32"
+    ) -> None:
         self._metrics = metrics
         self._labels = (manifest.family.value, backend, manifest.task.value)
         self.queue = metrics.queue.labels(*self._labels)
@@ -96,6 +98,7 @@ class EngineMetrics:
         metrics.model_info.labels(*self._labels).info(
             {
                 "name": manifest.name,
+                "precision": precision,
                 "parameters": str(manifest.parameters),
                 "macs": str(manifest.macs),
                 "context": str(manifest.context),
@@ -121,9 +124,14 @@ class TextMetrics(EngineMetrics):
     """What only generation has."""
 
     def __init__(
-        self, metrics: Metrics, manifest: Manifest, backend: str, state_bytes: int
+        self,
+        metrics: Metrics,
+        manifest: Manifest,
+        backend: str,
+        state_bytes: int,
+        precision: str = "fp32",
     ) -> None:
-        super().__init__(metrics, manifest, backend)
+        super().__init__(metrics, manifest, backend, precision)
         self.first_token = metrics.first_token.labels(*self._labels)
         self.inter_token = metrics.inter_token.labels(*self._labels)
         self.per_output_token = metrics.per_output_token.labels(*self._labels)

@@ -5,17 +5,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luminanet.errors import ArtifactError
-from luminanet.manifest import MANIFEST, MODEL, TOKENIZER, Artifact, Family, Manifest, Task
+from luminanet.manifest import (
+    MANIFEST,
+    TOKENIZER,
+    Artifact,
+    Family,
+    Manifest,
+    Precision,
+    Role,
+    Task,
+)
 from luminanet.tokenizer import Tokenizer
 from serving.errors import RequestError
-from serving.graph import check_graph, check_interface
-from serving.runtime import Backend, OrtCpu
+from serving.graph import check_graph, check_interface, check_state
+from serving.memory import allowance, ceiling
+from serving.runtime import Backend, ByBatch, OrtCpu
+from serving.settings import Served
+
+PRECISIONS: Mapping[Served, tuple[Precision, ...]] = {
+    "fp32": (Precision.FP32,),
+    "int8": (Precision.INT8, Precision.INT8_BATCH),
+}
+"""What may be served -> the graphs that do it; each has its batch sizes."""
+MAX_TOKENIZER_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
 class ImageModel:
     manifest: Manifest
     backend: Backend
+    precision: Served = "fp32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +44,7 @@ class TextModel:
     tokenizer: Tokenizer
     longest_token: int
     """Characters that one token can stand for at most."""
+    precision: Served = "fp32"
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt. Raises RequestError when it does not fit into the context."""
@@ -55,7 +75,7 @@ class Models:
         return [*([self.image] if self.image else []), *self.text.values()]
 
 
-def load(root: Path, threads: int) -> Models:
+def load(root: Path, threads: int, precision: Served = "fp32") -> Models:
     """All artifacts under `root`. Raises ArtifactError when one is bad or there is none."""
     text: dict[Family, TextModel] = {}
     image: ImageModel | None = None
@@ -68,9 +88,9 @@ def load(root: Path, threads: int) -> Models:
                     f"keep one of them under {root}"
                 )
             if task is Task.GENERATION:
-                text[family] = _load_text(artifact, threads)
+                text[family] = _load_text(artifact, threads, precision)
             else:
-                image = _load_image(artifact, threads)
+                image = _load_image(artifact, threads, precision)
     except OSError as error:
         raise ArtifactError(f"{error.filename} cannot be read: {error.strerror}") from error
     if not text and image is None:
@@ -82,7 +102,10 @@ def load(root: Path, threads: int) -> Models:
 
 
 def find(root: Path) -> Iterator[Path]:
-    """Artifact directories: root itself, or root/*/ and root/*/artifact/, in order of names."""
+    """Artifact directories: root itself, or root/*/ and root/*/artifact/, in order of names.
+
+    Raises ArtifactError when one below root is a link, which may lead anywhere.
+    """
     if (root / MANIFEST).exists():
         yield root
         return
@@ -90,22 +113,23 @@ def find(root: Path) -> Iterator[Path]:
         raise ArtifactError(f"{root} is not a folder: name one with artifacts with --artifacts")
     for child in sorted(root.iterdir()):
         if not child.name.startswith("."):
-            yield from (d for d in (child, child / "artifact") if (d / MANIFEST).exists())
+            for directory in (child, child / "artifact"):
+                if (directory / MANIFEST).exists():
+                    if child.is_symlink() or directory.is_symlink():
+                        raise ArtifactError(f"{directory} is a link: copy the folder itself there")
+                    yield directory
 
 
-def _load_image(artifact: Artifact, threads: int) -> ImageModel:
+def _load_image(artifact: Artifact, threads: int, precision: Served) -> ImageModel:
     labels = artifact.manifest.labels
     if not labels or len(set(labels)) != len(labels):
         raise ArtifactError(f"{artifact.directory}: its labels are missing or repeat")
-    return ImageModel(artifact.manifest, _backend(artifact, threads))
+    return ImageModel(artifact.manifest, _backend(artifact, threads, precision), precision)
 
 
-def _load_text(artifact: Artifact, threads: int) -> TextModel:
+def _load_text(artifact: Artifact, threads: int, precision: Served) -> TextModel:
     manifest, where = artifact.manifest, artifact.directory / TOKENIZER
-    try:
-        tokenizer = Tokenizer.from_json(artifact.read(TOKENIZER).decode())
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{where} is damaged: {error}") from error
+    tokenizer = _tokenizer(artifact)
     found = (tokenizer.vocab_size, tokenizer.end_id)
     if found != (manifest.vocab_size, manifest.end_id) or manifest.context < 1:
         raise ArtifactError(
@@ -114,13 +138,47 @@ def _load_text(artifact: Artifact, threads: int) -> TextModel:
             "freeze the model again"
         )
     longest = max(len(tokenizer.decode([token])) for token in range(tokenizer.vocab_size))
-    return TextModel(manifest, _backend(artifact, threads), tokenizer, longest)
+    backend = _backend(artifact, threads, precision)
+    return TextModel(manifest, backend, tokenizer, longest, precision)
 
 
-def _backend(artifact: Artifact, threads: int) -> Backend:
-    where = str(artifact.directory / MODEL)
-    graph = artifact.read(MODEL)
-    check_graph(graph, where)
-    backend = OrtCpu(graph, threads, where)
+def _tokenizer(artifact: Artifact) -> Tokenizer:
+    where = artifact.directory / TOKENIZER
+    entry = (artifact.manifest.files or {}).get(TOKENIZER)
+    if entry and entry.bytes > MAX_TOKENIZER_BYTES:
+        raise ArtifactError(f"{where} is larger than {MAX_TOKENIZER_BYTES} bytes")
+    try:
+        return Tokenizer.from_json(artifact.read(TOKENIZER).decode())
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{where} is damaged: {error}") from error
+    except ArtifactError as error:
+        raise error if str(where) in str(error) else ArtifactError(f"{where}: {error}") from error
+
+
+def _backend(artifact: Artifact, threads: int, precision: Served) -> Backend:
+    """The graphs of one precision. Raises ArtifactError when there is none, or one is bad."""
+    directory, manifest = artifact.directory, artifact.manifest
+    entries = {
+        name: entry.from_batch
+        for name, entry in manifest.graphs.items()
+        if entry.role is Role.LOGITS and entry.precision in PRECISIONS[precision]
+    }
+    if not entries:
+        raise ArtifactError(
+            f"{directory} has no graph in {precision}: freeze its checkpoint again with "
+            f"`python export/freeze.py ckpt.pt --precision {precision}`, or serve with "
+            "--precision fp32"
+        )
+    if len(set(entries.values())) != len(entries):
+        raise ArtifactError(f"{directory} has two graphs for one batch size: freeze it again")
+    check_state(manifest, str(directory))
+    return ByBatch({least: _graph(artifact, name, threads) for name, least in entries.items()})
+
+
+def _graph(artifact: Artifact, name: str, threads: int) -> Backend:
+    where, data = str(artifact.directory / name), artifact.read(name)
+    check_graph(data, where)
+    with ceiling(allowance(len(data), threads)):
+        backend = OrtCpu(data, threads, where)
     check_interface(artifact.manifest, backend.inputs, backend.outputs, where)
     return backend

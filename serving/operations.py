@@ -56,6 +56,7 @@ def _card(model: ImageModel | TextModel) -> ModelCard:
         task=manifest.task,
         summary=manifest.summary,
         backend=model.backend.name,
+        precision=model.precision,
         parameters=manifest.parameters,
         macs=manifest.macs,
         context=manifest.context,

@@ -2,7 +2,8 @@
 
 A backend tells its inputs and outputs and binds arrays to them; a bound computation is called
 without arguments and reads and writes those arrays in place. Another runtime (CUDA, TensorRT)
-is another class with `name`, `inputs`, `outputs` and `bind`.
+is another class with `name`, `inputs`, `outputs` and `bind`. ByBatch is several of them that share
+the batch sizes.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from luminanet.errors import ArtifactError, MissingExtraError
+from luminanet.untrusted import line
 
 Arrays = Mapping[str, NDArray[Any]]
 Step = Callable[[], None]
@@ -53,13 +55,14 @@ class OrtCpu:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors come as exceptions
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a class per status code, without a base
-            reason = str(error).splitlines()[0]
-            raise ArtifactError(f"{where}: onnxruntime refuses the graph: {reason}") from error
+            raise ArtifactError(
+                f"{where}: onnxruntime refuses the graph: {line(error, 300)}"
+            ) from error
         self._value = ort.OrtValue.ortvalue_from_numpy
         self.inputs = tuple(map(_tensor, self._session.get_inputs()))
         self.outputs = tuple(map(_tensor, self._session.get_outputs()))
@@ -77,6 +80,21 @@ class OrtCpu:
         """A runtime value in the memory of `array`, which it keeps alive."""
         assert array.flags.c_contiguous, "a strided array would be copied, not shared"
         return self._value(array)
+
+
+class ByBatch:
+    """Graphs of one network and interface; each computes the batches from its smallest one on."""
+
+    def __init__(self, backends: Mapping[int, Backend]) -> None:
+        """`backends`: smallest batch -> backend."""
+        self._from = sorted(backends.items())
+        first = self._from[0][1]
+        self.name, self.inputs, self.outputs = first.name, first.inputs, first.outputs
+
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Step:
+        batch = len(next(iter(outputs.values())))
+        fitting = [backend for least, backend in self._from if least <= batch]
+        return (fitting[-1] if fitting else self._from[0][1]).bind(inputs, outputs)
 
 
 def _tensor(node: Any) -> Tensor:

@@ -106,6 +106,7 @@ class ModelCard(BaseModel):
     task: str
     summary: str
     backend: str
+    precision: str = Field(description="what it computes in: fp32 or int8")
     parameters: int
     macs: int = Field(description="multiply-accumulates of one forward; text: per token")
     context: int = Field(description="tokens that one prediction can see; 0 for images")

@@ -9,17 +9,22 @@ from typing import Any
 
 from luminanet.errors import ArtifactError
 from luminanet.manifest import Family, Manifest
+from luminanet.untrusted import line
 from serving.classifier import ImageBatch, ImageEngine
 from serving.decoding import Caches, Sequences, Windows, warm_up
 from serving.engine import Engine
 from serving.errors import ModelNotLoadedError
+from serving.graph import state_bytes
 from serving.images import read_image
+from serving.memory import allowance, ceiling
 from serving.metrics import EngineMetrics, Metrics, TextMetrics
 from serving.models import ImageModel, Models, TextModel
 from serving.scheduler import TextEngine
 from serving.settings import Settings
 
 POLL_S = 0.01
+NO_MEMORY = "Failed to allocate memory"
+"""What onnxruntime says, in an exception of no class of its own."""
 
 
 class Service:
@@ -98,7 +103,7 @@ class Service:
 def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> TextEngine:
     manifest, size = model.manifest, settings.max_batch
     sequences: Sequences
-    with _first_runs(manifest):
+    with _first_runs(manifest, settings):
         if manifest.family is Family.LUMINANET:
             sequences = Windows(model.backend, manifest, size)
         else:
@@ -110,12 +115,14 @@ def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> Text
         manifest.end_id,
         size,
         settings.queue_limit,
-        TextMetrics(metrics, manifest, model.backend.name, sequences.bytes_per_sequence),
+        TextMetrics(
+            metrics, manifest, model.backend.name, sequences.bytes_per_sequence, model.precision
+        ),
     )
 
 
 def _image_engine(model: ImageModel, settings: Settings, metrics: Metrics) -> ImageEngine:
-    with _first_runs(model.manifest):
+    with _first_runs(model.manifest, settings):
         batch = ImageBatch(model.backend, model.manifest, settings.max_batch)
         batch.warm_up()
     return ImageEngine(
@@ -125,13 +132,21 @@ def _image_engine(model: ImageModel, settings: Settings, metrics: Metrics) -> Im
         settings.max_batch,
         settings.compute_threads,
         settings.queue_limit,
-        EngineMetrics(metrics, model.manifest, model.backend.name),
+        EngineMetrics(metrics, model.manifest, model.backend.name, model.precision),
     )
 
 
 @contextmanager
-def _first_runs(manifest: Manifest) -> Iterator[None]:
+def _first_runs(manifest: Manifest, settings: Settings) -> Iterator[None]:
+    sizes = (entry.bytes for entry in (manifest.files or {}).values())
+    state = settings.max_batch * state_bytes(manifest)
     try:
-        yield
+        with ceiling(allowance(sum(sizes), settings.compute_threads, state)):
+            yield
     except Exception as error:  # the runtime's errors have no common base
-        raise ArtifactError(f"{manifest.name}: the network fails to run: {error}") from error
+        reason = str(error).rpartition("Status Message: ")[2] or type(error).__name__
+        if NO_MEMORY in reason or isinstance(error, MemoryError):
+            reason = "it asks for more memory than a network of its size should; lower --max-batch"
+        raise ArtifactError(
+            f"{manifest.name}: the network fails to run: {line(reason)}; or freeze it again"
+        ) from error

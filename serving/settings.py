@@ -8,6 +8,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+Served = Literal["fp32", "int8"]
+"""Precisions that a CPU serves."""
+
 
 class Settings(BaseSettings):
     """Serve frozen artifacts over HTTP. Flags win over environment variables."""
@@ -29,6 +32,10 @@ class Settings(BaseSettings):
     artifacts: Path = Field(
         default=Path("pretrained"),
         description="folder with artifacts: DIR/, DIR/*/ or DIR/*/artifact/ with a manifest.json",
+    )
+    precision: Served = Field(
+        default="fp32",
+        description="fp32, or int8 where the artifacts have it (`freeze.py --precision int8`)",
     )
     max_batch: int = Field(
         default=32, ge=1, le=1024, description="sequences (or images) computed together, per model"

@@ -4,11 +4,10 @@ import math
 from pathlib import Path
 
 import numpy as np
-import onnx
 
-from export.baseline import unroll_gpt2
-from export.pack import Label, pack
-from export.unroll import unroll
+from export.pack import Frozen, Label, pack
+from export.precisions.assess import Net
+from export.variants import Maker, Request, parse_precisions, variants
 from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
 from luminanet.manifest import write
@@ -157,14 +156,23 @@ def write_tiny_artifacts(root: Path) -> None:
     tokenizer = tiny_tokenizer()
     size = tokenizer.vocab_size
     text = tokenizer.to_json()
-    image_net = random_weights(tiny_image_topology())
-    _write(root, image_net, unroll(image_net), Label("luminanet-cifar10", classes=LABELS))
-    text_net = random_weights(tiny_text_topology(size))
-    _write(root, text_net, unroll(text_net), Label("luminanet-tinystories", text))
-    gpt2 = random_gpt2(0, Gpt2Config(vocab_size=size, context=32, width=16, heads=2))
-    _write(root, gpt2, unroll_gpt2(gpt2), Label("gpt2-tinystories", text))
+    for net, label in (
+        (random_weights(tiny_image_topology()), Label("luminanet-cifar10", classes=LABELS)),
+        (random_weights(tiny_text_topology(size)), Label("luminanet-tinystories", text)),
+        (
+            random_gpt2(0, Gpt2Config(vocab_size=size, context=32, width=16, heads=2)),
+            Label("gpt2-tinystories", text),
+        ),
+    ):
+        write_artifact(root / label.name / "artifact", net, label)
 
 
-def _write(root: Path, net: FrozenNet | Gpt2Net, model: onnx.ModelProto, label: Label) -> None:
-    packed = pack(net, model, label)
-    write(root / label.name / "artifact", packed.manifest, packed.files)
+def write_artifact(out: Path, net: Net, label: Label, precisions: str = "fp32") -> None:
+    """An artifact as freeze.py writes it, without a checkpoint."""
+    packed = pack(net, frozen(net, precisions), label)
+    write(out, packed.manifest, packed.files)
+
+
+def frozen(net: Net, precisions: str = "fp32") -> list[Frozen]:
+    maker, request = Maker(net), Request(precisions=parse_precisions(precisions))
+    return [maker.make(variant).graph for variant in variants(net, request)]

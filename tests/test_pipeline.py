@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -22,7 +23,8 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three networks, trained and frozen."""
     root = tmp_path_factory.mktemp("pipeline")
     write_images(root / "data")
     write_stories(root / "data")
@@ -31,8 +33,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         arguments = ["--preset", preset, "--data", str(root / "data"), "--out", str(out)]
         evolution = [] if preset == "gpt2" else ["--evolution-events", "4"]
         assert train([*arguments, *options, *evolution, "--threads", "1"]) == 0
-        assert freeze([str(out / "ckpt.pt")]) == 0
-    with Server(root / "runs") as running:
+        assert freeze([str(out / "ckpt.pt"), "--precision", "int8"]) == 0
+    return root / "runs"
+
+
+@pytest.fixture(scope="module")
+def server(runs: Path) -> Iterator[Server]:
+    with Server(runs) as running:
         yield running
 
 
@@ -67,3 +74,13 @@ def test_the_metrics_count_what_was_asked(server: Server) -> None:
             if line.startswith("luminanet_generation_tokens_total{") and f'"{model}"' in line
         ]
         assert sum(float(line.rsplit(" ", 1)[1]) for line in lines) > 0
+
+
+def test_the_same_artifacts_are_served_in_int8(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUMINANET_PRECISION", "int8")
+    body = {"prompt": "Once upon a time", "max_tokens": 12, "seed": 1}
+    with Server(runs) as running:
+        cards = httpx.get(f"{running.url}/models").raise_for_status().json()["models"]
+        answer = httpx.post(f"{running.url}/generate", json=body).raise_for_status().json()
+    assert [card["precision"] for card in cards] == ["int8"] * 3
+    assert answer["usage"]["completion_tokens"] > 0

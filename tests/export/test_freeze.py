@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import freeze as module
+from export import variants
 from export.freeze import freeze, main
 from export.unroll import unroll
 from luminanet.errors import CheckpointError, MissingExtraError, VerificationError
@@ -69,7 +70,7 @@ def test_the_manifest_tells_what_was_frozen(checkpoints: dict[str, Path], tmp_pa
     assert (image.task, image.family) == (Task.CLASSIFICATION, Family.LUMINANET)
     assert image.labels == LABELS
     assert image.macs > 0
-    assert image.figures == {"held_out_accuracy": 0.75, "verified_within": 1e-4}
+    assert image.figures == {"held_out_accuracy": 0.75}
     assert image.command == (
         "python -m training.train --preset cifar10 && python export/freeze.py ckpt.pt"
     )
@@ -94,6 +95,25 @@ def test_the_artifact_lies_beside_the_checkpoint_and_is_reported(
         assert word in report
 
 
+def test_a_plan_of_a_gpt2_is_refused_and_the_artifact_is_there(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "artifact"
+    assert main([str(checkpoints[NAMES[2]]), "--out", str(out), "--tensorrt"]) == 2
+    assert "without a plan" in capsys.readouterr().err
+    assert Artifact.open(out).manifest.family is Family.GPT2
+
+
+def test_the_folder_of_a_run_stands_for_its_checkpoint(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(checkpoints[NAMES[2]], run / "ckpt.pt")
+    assert main([str(run)]) == 0
+    assert Artifact.open(run / "artifact").manifest.family is Family.GPT2
+
+
 def test_a_dry_run_writes_nothing(
     checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,7 +126,7 @@ def test_a_graph_that_is_apart_is_not_written(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = unroll(random_weights(tiny_image_topology(), seed=1))
-    monkeypatch.setattr(module, "unroll", lambda _: other)
+    monkeypatch.setattr(variants, "unroll", lambda *_: other)
     with pytest.raises(VerificationError):
         freeze(checkpoints[NAMES[0]], tmp_path / "out")
     assert not list(tmp_path.iterdir())

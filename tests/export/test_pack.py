@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from export.pack import Label, Package, pack
-from export.unroll import unroll
 from luminanet.errors import ArtifactError, ExportError
 from luminanet.frozen import FrozenNet
 from luminanet.manifest import Artifact, Family, Task
@@ -11,6 +10,7 @@ from luminanet.tokenizer import Tokenizer
 from luminanet.topology import Topology
 from tests.nets import (
     LABELS,
+    frozen,
     random_weights,
     tiny_image_topology,
     tiny_text_topology,
@@ -24,7 +24,7 @@ TEXT = random_weights(tiny_text_topology(TOKENIZER.vocab_size))
 
 
 def packed(net: FrozenNet, label: Label) -> Package:
-    return pack(net, unroll(net), label)
+    return pack(net, frozen(net), label)
 
 
 def test_an_image_network_carries_topology_and_labels() -> None:

@@ -1,11 +1,23 @@
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from luminanet.errors import ArtifactError
-from luminanet.manifest import MODEL, TOPOLOGY, Artifact, Family, Manifest, Task, write
+from luminanet.manifest import (
+    MODEL,
+    TOPOLOGY,
+    Artifact,
+    Family,
+    GraphEntry,
+    Manifest,
+    Precision,
+    Task,
+    write,
+)
 
+GRAPH = GraphEntry(Precision.FP32, "bus", "it is the best", nodes=3, verified_within=1e-4)
 MANIFEST = Manifest(
     name="a",
     task=Task.CLASSIFICATION,
@@ -16,6 +28,7 @@ MANIFEST = Manifest(
     labels=("x",),
     figures={"loss": 0.5},
     versions={},
+    graphs={MODEL: GRAPH},
 )
 FILES = {MODEL: b"onnx", TOPOLOGY: b"{}"}
 
@@ -100,7 +113,7 @@ def test_a_link_is_refused(directory: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../ckpt.pt", "/etc/passwd", "model.onnx.data"])
 def test_a_manifest_that_lists_other_files_is_refused(directory: Path, name: str) -> None:
-    change(directory, files={name: {"sha256": "0", "bytes": 1}})
+    change(directory, files={name: {"sha256": "0" * 64, "bytes": 1}})
     with pytest.raises(ArtifactError, match="no artifact has"):
         Artifact.open(directory)
 
@@ -108,7 +121,10 @@ def test_a_manifest_that_lists_other_files_is_refused(directory: Path, name: str
 @pytest.mark.parametrize(
     "values",
     [
-        {"format": 2},
+        {"format": 1},
+        {"format": 3},
+        {"format": "2"},
+        {"format": True},
         {"task": "cooking"},
         {"labels": 3},
         {"labels": [3]},
@@ -118,6 +134,13 @@ def test_a_manifest_that_lists_other_files_is_refused(directory: Path, name: str
         {"vocab_size": 1 << 60},
         {"files": []},
         {"files": {"model.onnx": {}}},
+        {"files": {"model.onnx": {"sha256": "0" * 63, "bytes": 4}}},
+        {"files": {"model.onnx": {"sha256": "0" * 64, "bytes": -4}}},
+        {"graphs": {}},
+        {"graphs": []},
+        {"figures": {"loss": "low"}},
+        {"name": "two\nlines"},
+        {"labels": ["\u202egnp"]},
         {"more": 1},
     ],
 )
@@ -137,3 +160,67 @@ def test_what_is_no_manifest_is_refused(directory: Path, text: str) -> None:
 def test_a_directory_without_a_manifest_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"freeze\.py"):
         Artifact.open(tmp_path)
+
+
+def graph(**values: object) -> dict[str, object]:
+    return {"graphs": {MODEL: json.loads(json.dumps(asdict(GRAPH))) | values}}
+
+
+def test_a_graph_that_is_told_well_is_taken(directory: Path) -> None:
+    change(directory, **graph(form="shared", from_batch=7))
+    entry = Artifact.open(directory).manifest.graphs[MODEL]
+    assert entry == replace(GRAPH, form="shared", from_batch=7)
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"precision": "fp64"}, "fp64"),
+        ({"precision": "int8"}, "no model.onnx in fp32"),
+        ({"role": "decode"}, "decode"),
+        ({"nodes": -1}, "nodes is -1"),
+        ({"from_batch": 0}, "from_batch is 0"),
+        ({"verified_within": "near"}, "verified_within is 'near'"),
+        ({"examples": {"top1": None}}, "top1 is None"),
+        ({"form": "a\tb"}, "not plain text"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_a_graph_that_is_told_badly_is_refused(
+    directory: Path, values: dict[str, object], match: str
+) -> None:
+    change(directory, **graph(**values))
+    with pytest.raises(ArtifactError, match=match):
+        Artifact.open(directory)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"parameters": 1,', '"parameters": 1, "parameters": 2,'),
+        ('"loss": 0.5', '"loss": NaN'),
+        ('"loss": 0.5', '"loss": -Infinity'),
+        ('"loss": 0.5', '"loss": 1e999'),
+        ('"loss": 0.5', f'"loss": 1{"0" * 400}'),
+        ('"loss": 0.5', '"loss": true'),
+        ('"parameters": 1,', f'"parameters": 1{"0" * 5000},'),
+    ],
+)
+def test_json_that_others_would_read_otherwise_is_refused(
+    directory: Path, old: str, new: str
+) -> None:
+    path = directory / "manifest.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ArtifactError, match="is damaged") as caught:
+        Artifact.open(directory)
+    assert len(str(caught.value)) < 500 + len(str(directory))
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="disagree about"):
+        write(tmp_path / "a", MANIFEST, {**FILES, "model.int8.onnx": b"onnx"})
+    with pytest.raises(ArtifactError, match="NaN"):
+        write(tmp_path / "a", replace(MANIFEST, figures={"loss": float("nan")}), FILES)
+    assert not list(tmp_path.iterdir())

@@ -189,8 +189,13 @@ def test_bytes_that_are_no_graph_are_refused() -> None:
 
 
 def test_a_graph_that_the_runtime_refuses_is_refused(copy: Path) -> None:
-    rewrite(copy, IMAGE, lambda m: m.graph.node.append(helper.make_node("NoSuchOp", ["q"], ["r"])))
+    rewrite(copy, IMAGE, lambda m: m.graph.node.append(helper.make_node("Relu", ["q"], ["r"])))
     refused(copy, "onnxruntime refuses the graph")
+
+
+def test_an_operator_that_is_never_exported_is_refused(copy: Path) -> None:
+    rewrite(copy, IMAGE, lambda m: m.graph.node.append(helper.make_node("NoSuchOp", ["q"], ["r"])))
+    refused(copy, "node 'NoSuchOp' of domain ''")
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_the_models_are_told_with_their_facts(server: Running) -> None:
     cards = server.client.get("/models").json()["models"]
     by_name = {card["name"]: card for card in cards}
     assert set(by_name) == {"luminanet-cifar10", "luminanet-tinystories", "gpt2-tinystories"}
+    assert {card["precision"] for card in cards} == {"fp32"}
     assert all(card["parameters"] > 0 and card["macs"] > 0 for card in cards)
     assert by_name["gpt2-tinystories"]["model"] == "gpt2"
     assert by_name["luminanet-tinystories"]["context"] > 0

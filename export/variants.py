@@ -1,0 +1,212 @@
+"""Network -> the graphs of an artifact: which forms and precisions, each converted and verified.
+
+model.onnx              float32: always there
+model.batch.onnx        float32 in the form that is faster for batches (--form by-batch)
+model.int8.onnx         int8 for single requests, on a CPU
+model.int8-batch.onnx   int8 for batches, on a CPU
+model.fp16.onnx, model.bf16.onnx, model.qdq.onnx    for TensorRT
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import onnx
+
+from export.baseline import unroll_gpt2
+from export.choose import AUTO, NAMES, by_batch, choose
+from export.examples import Examples, seeded
+from export.forms import Form
+from export.pack import Frozen
+from export.precisions.assess import Answers, Assessment, Net, answer, assess, check
+from export.precisions.convert import BOUNDS, convert, runnable
+from export.precisions.qdq import Ranges, calibrate
+from export.unroll import unroll
+from export.verify import TOLERANCE, verify
+from luminanet.errors import ConfigError, ExportError
+from luminanet.gpt2 import Gpt2Net
+from luminanet.manifest import MODEL, GraphEntry, Precision
+
+BY_BATCH = "by-batch"
+FORMS = (*NAMES, BY_BATCH)
+WORDS: Mapping[str, tuple[Precision, ...]] = {
+    "fp32": (Precision.FP32,),
+    "int8": (Precision.INT8, Precision.INT8_BATCH),
+    "fp16": (Precision.FP16,),
+    "bf16": (Precision.BF16,),
+    "qdq": (Precision.QDQ_INT8,),
+}
+"""What can be asked for by name. The plain graph in float32 is always made."""
+BATCH_MODEL = "model.batch.onnx"
+FILES: Mapping[Precision, str] = {
+    Precision.FP32: MODEL,
+    Precision.INT8: "model.int8.onnx",
+    Precision.INT8_BATCH: "model.int8-batch.onnx",
+    Precision.FP16: "model.fp16.onnx",
+    Precision.BF16: "model.bf16.onnx",
+    Precision.QDQ_INT8: "model.qdq.onnx",
+}
+INT8_BATCH_FROM = 4
+"""From this batch size on, int8-batch is faster than int8 (benchmarks/precision.md)."""
+REASONS: Mapping[Precision, str] = {
+    Precision.INT8: "int8 weights in blocks: fastest for single requests, and rows do not mix",
+    Precision.INT8_BATCH: "int8 products of a whole batch: fastest from a few rows on",
+    Precision.FP16: "half the bytes, for TensorRT",
+    Precision.BF16: "half the bytes and the range of float32, for TensorRT",
+    Precision.QDQ_INT8: "int8 with scales calibrated on real inputs, for TensorRT",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to freeze a network to. Without examples, random inputs verify the graphs."""
+
+    form: str = AUTO
+    precisions: tuple[Precision, ...] = (Precision.FP32,)
+    examples: Examples | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A graph that is to be made."""
+
+    file: str
+    precision: Precision
+    form: str
+    reason: str
+    from_batch: int = 1
+
+
+class Made(NamedTuple):
+    """A graph that was verified, and its error on this machine (as GraphEntry.verified_within)."""
+
+    graph: Frozen
+    error: float
+
+
+def parse_precisions(text: str) -> tuple[Precision, ...]:
+    """Words with commas -> precisions, float32 first. Raises ConfigError."""
+    words = [word.strip() for word in text.split(",")]
+    unknown = [word for word in words if word not in WORDS]
+    if unknown:
+        raise ConfigError(f"there is no precision {unknown[0]!r}: choose from {', '.join(WORDS)}")
+    wanted = {precision for word in ("fp32", *words) for precision in WORDS[word]}
+    return tuple(precision for precision in Precision if precision in wanted)
+
+
+def variants(net: Net, request: Request) -> list[Variant]:
+    """What an artifact of this network holds; the plain graph comes first.
+
+    Raises ExportError for a form that does not exist, and for qdq-int8 without inputs to
+    calibrate it.
+    """
+    given = request.examples
+    if Precision.QDQ_INT8 in request.precisions and not (given and given.feeds):
+        raise ExportError(
+            "qdq is calibrated on real inputs: add --examples with a file that has some "
+            "(python -m benchmarks.examples CHECKPOINT writes one)"
+        )
+    plain = _plain(net, request.form)
+    by_precision = [
+        Variant(
+            file=FILES[precision],
+            precision=precision,
+            form=plain[-1 if precision is Precision.INT8_BATCH else 0].form,
+            reason=REASONS[precision],
+            from_batch=INT8_BATCH_FROM if precision is Precision.INT8_BATCH else 1,
+        )
+        for precision in request.precisions
+        if precision is not Precision.FP32
+    ]
+    return plain + by_precision
+
+
+def _plain(net: Net, form: str) -> list[Variant]:
+    """The graphs in float32: one, or two that share the batch sizes."""
+    fp32 = Precision.FP32
+    if isinstance(net, Gpt2Net):
+        return [Variant(MODEL, fp32, "gpt2", "a GPT-2 has one form")]
+    if form != BY_BATCH:
+        chosen = choose(net, form)
+        return [Variant(MODEL, fp32, chosen.form, chosen.reason)]
+    files = (MODEL, BATCH_MODEL)
+    return [
+        Variant(file, fp32, chosen.form, chosen.reason, from_batch)
+        for file, (from_batch, chosen) in zip(files, by_batch(net).items(), strict=False)
+    ]
+
+
+class Maker:
+    """Makes the variants of one network; what several of them need is computed once."""
+
+    def __init__(self, net: Net, given: Examples | None = None) -> None:
+        self._net = net
+        self._examples = given or seeded(net)
+        self._known: Answers | None = None
+        self._graphs: dict[str, onnx.ModelProto] = {}
+        self._ranges: dict[str, Ranges] = {}
+
+    def answer(self) -> None:
+        """Asks the numpy reference, which takes its time; `make` does it when it is needed."""
+        self._answers()
+
+    def make(self, variant: Variant) -> Made:
+        """Raises VerificationError when the graph is further from the reference than allowed."""
+        precision, plain = variant.precision, self._unrolled(variant.form)
+        ranges = self._calibrated(variant.form) if precision is Precision.QDQ_INT8 else None
+        model = convert(plain, precision, ranges)
+        is_plain = precision is Precision.FP32
+        found = None
+        if self._examples.has_task or not is_plain:
+            found = self._assessed(runnable(plain, precision, ranges), precision)
+        if is_plain:
+            error, within = verify(model, self._net).difference, TOLERANCE
+        else:
+            assert found
+            error, within = found.typical, BOUNDS[precision]
+        entry = GraphEntry(
+            precision=precision,
+            form=str(variant.form),
+            reason=variant.reason,
+            nodes=len(model.graph.node),
+            verified_within=within,
+            from_batch=variant.from_batch,
+            examples=self._figures(found) if found and self._examples.has_task else {},
+        )
+        return Made(Frozen(variant.file, model, entry), error)
+
+    def _unrolled(self, form: str) -> onnx.ModelProto:
+        if form not in self._graphs:
+            net = self._net
+            self._graphs[form] = (
+                unroll_gpt2(net) if isinstance(net, Gpt2Net) else unroll(net, Form(form))
+            )
+        return self._graphs[form]
+
+    def _calibrated(self, form: str) -> Ranges:
+        if form not in self._ranges:
+            self._ranges[form] = calibrate(self._unrolled(form), self._examples.feeds)
+        return self._ranges[form]
+
+    def _assessed(self, model: onnx.ModelProto, precision: Precision) -> Assessment:
+        found = assess(model, self._net, self._examples.inputs, self._answers())
+        check(found, precision)
+        return found
+
+    def _answers(self) -> Answers:
+        if self._known is None:
+            self._known = answer(self._net, self._examples.inputs, self._examples.targets)
+        return self._known
+
+    def _figures(self, found: Assessment) -> dict[str, float]:
+        """Rounded, so that another machine's order of summation does not show."""
+        spelled = self._examples.bytes_per_token * found.examples
+        figures = {
+            "top1_percent": round(100 * found.top1, 2),
+            "top1_lost_points": round(100 * found.top1_lost, 2),
+            "loss_nats": round(found.loss, 4),
+            "loss_lost_percent": round(100 * found.loss_lost, 2),
+        }
+        if spelled:
+            figures["bits_per_byte"] = round(found.bits_per_byte(spelled), 4)
+        return {"examples": found.examples, **{n: x + 0.0 for n, x in figures.items()}}  # no -0.0

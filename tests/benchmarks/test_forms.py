@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.costs import explain
+from benchmarks.forms import (
+    EAGER,
+    Speeds,
+    compare,
+    in_torch,
+    networks,
+    report,
+    synthetic,
+)
+from export import timing
+from export.choose import Work
+from export.forms import Form
+from export.timing import example
+from luminanet.reference import forward
+from tests.nets import random_net, random_weights, tiny_text_topology
+from training.checkpoint import Checkpoint, save
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 100_000), st.booleans())
+def test_torch_computes_what_the_graphs_compute(seed: int, text: bool) -> None:
+    net = random_net(seed, text)
+    inputs = example(net, 3, seed)
+    with torch.inference_mode():
+        found = in_torch(net)(torch.from_numpy(inputs)).numpy()
+    expected = forward(net, inputs)
+    assert np.abs(found - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
+
+
+def test_the_networks_of_a_folder_are_found(tmp_path: Path) -> None:
+    save(tmp_path / "mine" / "ckpt.pt", Checkpoint("mine", random_net(1, text=False)))
+    found = networks(tmp_path)
+    assert list(found) == ["mine", "64 clusters, 240 connections"]
+    topology = synthetic().topology
+    assert (len(topology.clusters), len(topology.connections)) == (64, 240)
+
+
+def test_every_form_and_torch_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "ROUND_S", 0.0)
+    net = random_weights(tiny_text_topology(50))
+    found = compare(net, (1, 2), compiled=False)
+    assert set(found.us[1]) == set(found.us[2]) == {*Form, EAGER}
+    assert found.ratios(2)[found.chosen] == 1
+    assert "* tiny: " in report({"tiny": found})
+
+
+def test_a_form_that_is_not_near_the_best_is_told_with_the_pair_that_is() -> None:
+    us = {
+        1: {Form.SHARED: 100.0, Form.BUS: 150.0, Form.CONCAT: 120.0, EAGER: 300.0},
+        64: {Form.SHARED: 1300.0, Form.BUS: 1000.0, Form.CONCAT: 1100.0, EAGER: 2000.0},
+    }
+    found = Speeds(Form.SHARED, us)
+    assert found.beyond_best(Form.SHARED) == pytest.approx(1.3)
+    assert found.beyond_best(Form.SHARED, Form.BUS) == 1
+    marks = report({"net": found}).splitlines()[-1]
+    assert "shared is 3.0x faster than torch eager at batch 1" in marks
+    assert "within 30 % of the best" in marks
+    assert marks.endswith("shared and bus together would be within 0 %.")
+
+
+def test_the_coefficients_of_a_cost_are_found_again() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 1000, (20, 3)).tolist()
+    works = [Work(n, s, m * 1000, m * int(rng.integers(900))) for n, s, m in sizes]
+    times = [
+        500 * w.nodes + 2 * (w.macs - w.batched_macs) / 1000 + 3 * w.batched_macs / 1000
+        for w in works
+    ]
+    assert explain(works, times) == pytest.approx([500, 0, 2, 3], abs=1e-6)
