@@ -19,6 +19,10 @@ mutations. The images of our copy are JPEG re-encodings of the originals.""",
     Task.GENERATION: """Trained on a subset of 16,719 stories (under 1 % of the data set), less the
 held-out share; perplexity is per token of a BPE of 4,096 tokens, so compare bits per byte.""",
 }
+TAUGHT = """Beside the labels it learned the answers of a small ResNet-18 (distillation, which the
+paper does not use); train that first with
+`python -m training.train --preset resnet18-1m --steps 1200 --mixup 0`.
+"""
 
 
 def card(manifest: Manifest, quality: Quality, source: str) -> str:
@@ -51,7 +55,8 @@ Measured through the frozen ONNX file on the {split}; {manifest.macs:,} multiply
 {freeze}
 ```
 
-{NOTE[manifest.task]} One seed. Training took {(manifest.figures or {})["training_seconds"]:.0f} s
+{TAUGHT if "distilled" in train else ""}{NOTE[manifest.task]} One seed.
+Training took {(manifest.figures or {})["training_seconds"]:.0f} s
 on one thread of a shared CPU.
 """
 
