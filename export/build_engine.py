@@ -21,6 +21,7 @@ from pathlib import Path
 
 from export.engine_process import run
 from export.engine_shapes import LIMIT_S, PlanOptions, Shapes, shapes_of
+from luminanet.artifact import Artifact
 from luminanet.errors import (
     ArtifactError,
     ConfigError,
@@ -29,7 +30,7 @@ from luminanet.errors import (
     MissingExtraError,
 )
 from luminanet.gpu import Gpu, find_gpu
-from luminanet.manifest import MODEL, Artifact, FileEntry
+from luminanet.manifest import MODEL, FileEntry
 from luminanet.plan import (
     MODULES,
     PLAN,

@@ -26,9 +26,9 @@ from export.huggingface import FOREIGN_LICENSE, load_gpt2
 from export.pack import Label, Package, pack
 from export.triton_repository import triton_repository
 from export.variants import FORMS, WORDS, Made, Maker, Request, parse_precisions, variants
-from luminanet import manifest
+from luminanet.artifact import Artifact, write
 from luminanet.errors import ExportError, LuminaNetError, MissingExtraError
-from luminanet.manifest import GraphEntry, Precision
+from luminanet.manifest import Family, GraphEntry, Precision
 
 if TYPE_CHECKING:
     from training.checkpoint import Checkpoint
@@ -97,7 +97,7 @@ def freeze(
         package = pack(checkpoint.net, [graph for graph, _ in made], label)
     if out:
         with _step(f"write {out}"):
-            manifest.write(out, package.manifest, package.files)
+            write(out, package.manifest, package.files)
     print(_report(package, made, out))
     return package
 
@@ -115,8 +115,8 @@ def _load(path: Path) -> "Checkpoint":
 
 def _build_plans(out: Path) -> None:
     """A plan for every graph that is not made for a CPU. Raises ExportError for a GPT-2."""
-    described = manifest.Artifact.open(out).manifest
-    if described.family is manifest.Family.GPT2:
+    described = Artifact.open(out).manifest
+    if described.family is Family.GPT2:
         raise ExportError(
             f"{out} is written, but without a plan: its graph has an attention that only "
             "onnxruntime knows; leave out --tensorrt"

@@ -45,7 +45,7 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """What `luminanet.manifest.write` takes."""
+    """What `luminanet.artifact.write` takes."""
 
     manifest: Manifest
     files: Mapping[str, bytes]

@@ -16,8 +16,9 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError, LuminaNetError
-from luminanet.manifest import Artifact, GraphEntry, Manifest
+from luminanet.manifest import GraphEntry, Manifest
 from luminanet.plan import PLAN, PlanInfo, beside, open_plan, read_plan
 
 COMMON = 8

@@ -20,8 +20,9 @@ from pathlib import Path
 import onnx
 
 from export.triton_config import LABELS, TritonOptions, configuration, plan_configuration
+from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError, ExportError, LuminaNetError
-from luminanet.manifest import MODEL, Artifact
+from luminanet.manifest import MODEL
 from luminanet.plan import PLAN, beside, open_plan, read_plan
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

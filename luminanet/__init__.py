@@ -1,5 +1,6 @@
 """What a LuminaNet *is*: the vocabulary shared by training, export and serving.
 
 Reading order: errors, topology, frozen, reference, visits, cost, untrusted (JSON from elsewhere),
-tokenizer, sampling (logits -> a token), gpt2 (the baseline), manifest, gpu and plan (TensorRT).
+tokenizer, sampling (logits -> a token), gpt2 (the baseline), manifest, artifact,
+gpu and plan (TensorRT).
 """

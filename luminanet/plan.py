@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from luminanet.artifact import MAX_MANIFEST_BYTES
 from luminanet.errors import ArtifactError, ConfigError
 from luminanet.gpu import Gpu
-from luminanet.manifest import MAX_FILE_BYTES, MAX_MANIFEST_BYTES, MODEL, FileEntry
+from luminanet.manifest import MAX_FILE_BYTES, MODEL, FileEntry
 from luminanet.untrusted import line, mapping, parse, plain, shown, whole
 
 FORMAT = 1

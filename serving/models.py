@@ -4,17 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError
-from luminanet.manifest import (
-    MANIFEST,
-    TOKENIZER,
-    Artifact,
-    Family,
-    Manifest,
-    Precision,
-    Role,
-    Task,
-)
+from luminanet.manifest import MANIFEST, TOKENIZER, Family, Manifest, Precision, Role, Task
 from luminanet.tokenizer import Tokenizer
 from serving.errors import RequestError
 from serving.graph import check_graph, check_interface, check_state

@@ -14,9 +14,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError, MissingExtraError
 from luminanet.gpu import find_gpu
-from luminanet.manifest import Artifact
 from luminanet.plan import (
     PLAN,
     PlanInfo,

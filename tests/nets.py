@@ -8,9 +8,9 @@ import numpy as np
 from export.pack import Frozen, Label, pack
 from export.precisions.assess import Net
 from export.variants import Maker, Request, parse_precisions, variants
+from luminanet.artifact import write
 from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
-from luminanet.manifest import write
 from luminanet.tokenizer import Tokenizer
 from luminanet.topology import (
     Activation,

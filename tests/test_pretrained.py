@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from export.freeze import freeze
+from luminanet.artifact import Artifact
 from luminanet.frozen import FrozenNet
-from luminanet.manifest import Artifact
 from training.checkpoint import load
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.evaluate import evaluate
-from luminanet.manifest import Artifact
+from luminanet.artifact import Artifact
 from training.data import load_images, load_stories
 
 FOLDER = Path(os.environ.get("LUMINANET_DATA", ""))

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from benchmarks.report import provenance, table
 from export.build_engine import build_plan
 from export.engine_shapes import PlanOptions
+from luminanet.artifact import Artifact
 from luminanet.errors import ConfigError, ExportError, LuminaNetError, MissingExtraError
 from luminanet.gpu import find_gpu
-from luminanet.manifest import MODEL, Artifact, Family, Task
+from luminanet.manifest import MODEL, Family, Task
 from luminanet.plan import PLAN, read_plan
 from serving.models import find
 from serving.plan import PlanRuntime

@@ -7,8 +7,8 @@ import pytest
 from benchmarks import examples
 from export.examples import load
 from export.freeze import main as freeze
+from luminanet.artifact import Artifact
 from luminanet.gpt2 import Gpt2Config
-from luminanet.manifest import Artifact
 from tests.datasets import write_images, write_stories
 from tests.nets import (
     LABELS,

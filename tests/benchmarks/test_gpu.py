@@ -5,8 +5,9 @@ import pytest
 
 from benchmarks.gpu import run as module
 from benchmarks.gpu.run import CPU, lines, main, measure
+from luminanet.artifact import Artifact
 from luminanet.gpu import find_gpu
-from luminanet.manifest import MODEL, Artifact
+from luminanet.manifest import MODEL
 from serving.runtime import Arrays, OrtCpu, Step
 from tests.nets import write_tiny_artifacts
 

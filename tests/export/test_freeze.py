@@ -11,8 +11,9 @@ import pytest
 from export import variants
 from export.freeze import freeze, main
 from export.unroll import unroll
+from luminanet.artifact import Artifact
 from luminanet.errors import CheckpointError, MissingExtraError, VerificationError
-from luminanet.manifest import Artifact, Family, Task
+from luminanet.manifest import Family, Task
 from tests.nets import (
     LABELS,
     random_gpt2,

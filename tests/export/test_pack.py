@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from export.pack import Label, Package, pack
+from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError, ExportError
 from luminanet.frozen import FrozenNet
-from luminanet.manifest import Artifact, Family, Task
+from luminanet.manifest import Family, Task
 from luminanet.tokenizer import Tokenizer
 from luminanet.topology import Topology
 from tests.nets import (

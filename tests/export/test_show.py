@@ -10,8 +10,9 @@ from onnx import TensorProto, helper
 
 from export.graph import Graph
 from export.show import main, view
+from luminanet.artifact import Artifact, write
 from luminanet.errors import ArtifactError
-from luminanet.manifest import MODEL, Artifact, FileEntry, write
+from luminanet.manifest import MODEL, FileEntry
 from luminanet.plan import PlanInfo, Profile, beside
 from tests.nets import LABELS, write_tiny_artifacts
 

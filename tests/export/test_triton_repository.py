@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from export.graph import Graph
 from export.triton_config import TritonOptions, configuration, plan_configuration
 from export.triton_repository import main, triton_repository
+from luminanet.artifact import Artifact
+from luminanet.artifact import write as write_artifact
 from luminanet.errors import ArtifactError, ConfigError, ExportError
-from luminanet.manifest import Artifact, FileEntry
-from luminanet.manifest import write as write_artifact
+from luminanet.manifest import FileEntry
 from luminanet.plan import PlanInfo, Profile, beside
 from tests.nets import LABELS, write_tiny_artifacts
 

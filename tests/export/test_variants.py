@@ -18,8 +18,9 @@ from export.precisions.assess import Net
 from export.precisions.convert import BOUNDS
 from export.unroll import unroll
 from export.variants import BATCH_MODEL, Maker, Request, parse_precisions
+from luminanet.artifact import Artifact
 from luminanet.errors import ConfigError, DataError, ExportError, VerificationError
-from luminanet.manifest import MODEL, Artifact, Precision
+from luminanet.manifest import MODEL, Precision
 from tests.nets import (
     LABELS,
     frozen,

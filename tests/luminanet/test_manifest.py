@@ -4,18 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from luminanet.artifact import Artifact, write
 from luminanet.errors import ArtifactError
-from luminanet.manifest import (
-    MODEL,
-    TOPOLOGY,
-    Artifact,
-    Family,
-    GraphEntry,
-    Manifest,
-    Precision,
-    Task,
-    write,
-)
+from luminanet.manifest import MODEL, TOPOLOGY, Family, GraphEntry, Manifest, Precision, Task
 
 GRAPH = GraphEntry(Precision.FP32, "bus", "it is the best", nodes=3, verified_within=1e-4)
 MANIFEST = Manifest(

@@ -12,8 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from luminanet.artifact import Artifact, write
 from luminanet.errors import ArtifactError
-from luminanet.manifest import MODEL, TOKENIZER, TOPOLOGY, Artifact, Family, write
+from luminanet.manifest import MODEL, TOKENIZER, TOPOLOGY, Family
 from serving.graph import check_graph
 from serving.metrics import Metrics
 from serving.models import load

@@ -24,8 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError
-from luminanet.manifest import MODEL, TOKENIZER, Artifact
+from luminanet.manifest import MODEL, TOKENIZER
 from serving.app import create_app
 from serving.graph import OPERATORS, check_graph
 from serving.models import load

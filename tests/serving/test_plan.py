@@ -12,9 +12,10 @@ from export.engine_shapes import PlanOptions
 from export.graph import Graph
 from luminanet import plan as plans
 from luminanet import reference
+from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError, LuminaNetError, MissingExtraError
 from luminanet.gpu import Gpu, find_gpu
-from luminanet.manifest import MODEL, Artifact, FileEntry
+from luminanet.manifest import MODEL, FileEntry
 from luminanet.plan import MODULES, PlanInfo, Profile, beside, installed_version
 from serving import plan as module
 from serving.plan import Cuda, PlanRuntime, choose, load_plan
