@@ -32,7 +32,7 @@ from training.train import command_of
 
 NETWORKS = (
     *("cifar10", "cifar10-random", "cifar10-dense", "cifar10-unconnected"),
-    *("cifar10-lean", "cifar10-lean-random"),
+    *("cifar10-lean", "cifar10-lean-random", "cifar10-sparse", "cifar10-sparse-random"),
 )
 ONCE = tuple(name for name in ABLATIONS if name not in NETWORKS)
 STEPS = 1000

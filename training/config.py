@@ -210,6 +210,7 @@ _TINYSTORIES = TrainConfig(
 )
 _EVOLUTION = _CIFAR10.evolution or EvolutionConfig()
 _LEAN = replace(_EVOLUTION, events=40, stop=0.6)
+_SPARSE = replace(_EVOLUTION, max_connections=64)
 # What the cifar10 preset is measured against: other policies, less to work with, no evolution;
 # "lean" goes on after building and removes what is not missed.
 ABLATIONS = {
@@ -218,7 +219,8 @@ ABLATIONS = {
     "cifar10-unconnected": replace(_CIFAR10, evolution=replace(_EVOLUTION, connections=0)),
     "cifar10-pass1": replace(_CIFAR10, evolution=replace(_EVOLUTION, kinds=(Kind.FEEDFORWARD,))),
     "cifar10-dense": replace(_CIFAR10, seeding="dense", width=148, evolution=None),
-    "cifar10-sparse": replace(_CIFAR10, evolution=replace(_EVOLUTION, max_connections=64)),
+    "cifar10-sparse": replace(_CIFAR10, evolution=_SPARSE),
+    "cifar10-sparse-random": replace(_CIFAR10, evolution=replace(_SPARSE, policy="random")),
     "cifar10-lean": replace(_CIFAR10, evolution=_LEAN),
     "cifar10-lean-random": replace(_CIFAR10, evolution=replace(_LEAN, policy="random")),
     "cifar10-unwhitened": replace(_CIFAR10, whiten=0.0),
