@@ -168,6 +168,15 @@ MODELS = ("luminanet", "gpt2", *LEARNING_RATES)
 OPTIMIZERS = ("adamw", "eg")
 TEACHER = "runs/resnet18-1m/ckpt.pt"
 """Where the preset `resnet18-1m` leaves its checkpoint."""
+_EVOLUTION = EvolutionConfig(
+    stop=0.2,
+    events=20,
+    building=20,
+    max_parameters=1_195_000,
+    max_level=1,
+    max_width=148,
+    connections=24,
+)
 _CIFAR10 = TrainConfig(
     preset="cifar10",
     data_set=DataSet.CIFAR10,
@@ -181,15 +190,7 @@ _CIFAR10 = TrainConfig(
     mixup=0.5,
     smoothing=0.1,
     whiten=0.1,
-    evolution=EvolutionConfig(
-        stop=0.2,
-        events=20,
-        building=20,
-        max_parameters=1_195_000,
-        max_level=1,
-        max_width=148,
-        connections=24,
-    ),
+    evolution=_EVOLUTION,
 )
 _TINYSTORIES = TrainConfig(
     preset="tinystories",
@@ -208,7 +209,6 @@ _TINYSTORIES = TrainConfig(
         events=8, max_parameters=1_400_000, max_level=1, max_width=192, stop=0.3, connections=5
     ),
 )
-_EVOLUTION = _CIFAR10.evolution or EvolutionConfig()
 _LEAN = replace(_EVOLUTION, events=40, stop=0.6)
 _SPARSE = replace(_EVOLUTION, max_connections=64)
 # What the cifar10 preset is measured against: other policies, less to work with, no evolution;
