@@ -11,7 +11,7 @@ Reading order:
     unroll             LuminaNet -> graph, in one of the forms
     choose             which form: a cost model, or a measurement (timing)
     baseline           GPT-2 -> graph; plain_gpt2 of standard operators, for TensorRT
-    verify             graph against the numpy reference
+    verify             graph against the numpy reference, by onnxruntime (running)
     precisions/        the same graph in int8, fp16, bf16; what that loses
     examples           real inputs, which assess and calibrate
     variants           network -> all graphs of an artifact

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.precisions.assess import Net
-from export.verify import empty_cache, random_windows
+from export.verify import empty_cache, random_images, random_windows
 from luminanet.errors import DataError
 from luminanet.gpt2 import Gpt2Net
 from luminanet.reference import NO_TOKEN
@@ -58,8 +58,7 @@ def seeded(net: Net, seed: int = 0) -> Examples:
     shape, answers = net.topology.input, np.zeros(RANDOM_ROWS, np.int64)
     if isinstance(shape, TextInput):
         return Examples(random_windows(shape, RANDOM_ROWS, rng), answers, has_task=False)
-    sizes = (RANDOM_ROWS, shape.channels, shape.height, shape.width)
-    return Examples(rng.random(sizes, dtype=np.float32), answers, has_task=False)
+    return Examples(random_images(shape, RANDOM_ROWS, rng), answers, has_task=False)
 
 
 def save(path: Path, net: Net, examples: Examples, calibration: NDArray[Any]) -> None:

@@ -1,4 +1,4 @@
-"""onnxruntime on the CPU, for what precisions measure: ranges and accuracy, not speed."""
+"""onnxruntime on the CPU, to check graphs and to measure their accuracy and ranges, not speed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,38 +6,46 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from luminanet.errors import ExportError, MissingExtraError
+from luminanet.errors import ExportError, LuminaNetError, MissingExtraError
 
 
 class Session:
-    """A graph that can be run; its inputs and outputs are named arrays."""
+    """A graph that can be run; its inputs and outputs are named arrays.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    What onnxruntime refuses, the graph or a feed, raises `error`; `remedy` says what to do.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        error: type[LuminaNetError] = ExportError,
+        what: str = "the graph in this precision",
+        remedy: str = "freeze with another precision",
+    ) -> None:
         try:
             import onnxruntime as ort
-        except ImportError as error:
-            raise MissingExtraError("onnxruntime", "cpu") from error
+        except ImportError as missing:
+            raise MissingExtraError("onnxruntime", "cpu") from missing
+        self._error, self._what, self._remedy = error, what, remedy
         options = ort.SessionOptions()
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime has no common base of its errors
-            raise _refused(error) from error
+        except Exception as reason:  # onnxruntime has no common base of its errors
+            raise self._refused(reason) from reason
         self.outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Raises ExportError when a feed does not fit the graph."""
         try:
             found = self._session.run(self.outputs, dict(feeds))
-        except Exception as error:
-            raise _refused(error) from error
+        except Exception as reason:
+            raise self._refused(reason) from reason
         return dict(zip(self.outputs, found, strict=True))
 
-
-def _refused(error: Exception) -> ExportError:
-    return ExportError(
-        f"onnxruntime cannot run the graph in this precision: {str(error).splitlines()[0]}; "
-        "install the version that pyproject.toml asks for, or freeze with another precision"
-    )
+    def _refused(self, reason: Exception) -> LuminaNetError:
+        return self._error(
+            f"onnxruntime cannot run {self._what}: {str(reason).splitlines()[0]}; install the "
+            f"version that pyproject.toml asks for, or {self._remedy}"
+        )

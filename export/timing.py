@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from export.verify import random_images
 from luminanet.errors import MissingExtraError
 from luminanet.frozen import FrozenNet
 from luminanet.topology import TextInput
@@ -40,7 +41,7 @@ def example(net: FrozenNet, batch: int, seed: int = 0) -> NDArray[Any]:
     rng, shape = np.random.default_rng(seed), net.topology.input
     if isinstance(shape, TextInput):
         return rng.integers(0, shape.vocab_size, (batch, shape.window))
-    return rng.random((batch, shape.channels, shape.height, shape.width), dtype=np.float32)
+    return random_images(shape, batch, rng)
 
 
 def interleaved(calls: Mapping[Name, Callable[[], object]], rounds: int = 15) -> dict[Name, float]:

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from export.running import Session
 from luminanet import gpt2, reference
-from luminanet.errors import MissingExtraError, VerificationError
+from luminanet.errors import VerificationError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
 from luminanet.reference import NO_TOKEN
@@ -43,7 +44,8 @@ def verify(model: onnx.ModelProto, net: FrozenNet | Gpt2Net, seed: int = 0) -> V
     Raises VerificationError when it is more than TOLERANCE from the reference, MissingExtraError
     when onnxruntime is not installed.
     """
-    session, rng = _Session(model), np.random.default_rng(seed)
+    session = Session(model, VerificationError, "the graph", "unroll the network again")
+    rng = np.random.default_rng(seed)
     ask = _ask_gpt2(session, net, rng) if isinstance(net, Gpt2Net) else _ask(session, net, rng)
     with np.errstate(all="ignore"):
         answers = list(ask)
@@ -71,17 +73,18 @@ def _difference(found: NDArray[Any], expected: NDArray[np.float64]) -> float:
     return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-def _ask(session: "_Session", net: FrozenNet, rng: np.random.Generator) -> Answers:
+def _ask(session: Session, net: FrozenNet, rng: np.random.Generator) -> Answers:
     shape = net.topology.input
     for batch in BATCHES:
         if isinstance(shape, TextInput):
             name, inputs = "token_ids", random_windows(shape, batch, rng)
         else:
-            name, inputs = "images", _images(shape, batch, rng)
+            name, inputs = "images", random_images(shape, batch, rng)
         yield session.run({name: inputs})["logits"], reference.forward(net, inputs)
 
 
-def _images(shape: ImageInput, batch: int, rng: np.random.Generator) -> NDArray[Any]:
+def random_images(shape: ImageInput, batch: int, rng: np.random.Generator) -> NDArray[Any]:
+    """Pixels in 0..1 [B, C, Y, X]."""
     return rng.random((batch, shape.channels, shape.height, shape.width), dtype=np.float32)
 
 
@@ -93,7 +96,7 @@ def random_windows(shape: TextInput, batch: int, rng: np.random.Generator) -> ND
     return ids_BW
 
 
-def _ask_gpt2(session: "_Session", net: Gpt2Net, rng: np.random.Generator) -> Answers:
+def _ask_gpt2(session: Session, net: Gpt2Net, rng: np.random.Generator) -> Answers:
     """A prompt for each row alone, then cached steps of all rows; the first fills the cache."""
     config = net.config
     steps = min(GPT2_STEPS, config.context - 1)
@@ -105,13 +108,13 @@ def _ask_gpt2(session: "_Session", net: Gpt2Net, rng: np.random.Generator) -> An
     for row, length in enumerate(lengths):
         own = {name: array[row : row + 1] for name, array in cache.items()}
         nothing = np.zeros(1, np.int32)
-        logits, own = session.decode(texts[row][None, :length], nothing, own)
+        logits, own = _decode(session, texts[row][None, :length], nothing, own)
         for name, array in own.items():
             cache[name][row] = array[0]
         yield logits, expected[row][length - 1 : length]
     for past in (lengths + np.int32(step) for step in range(steps)):
         newest = np.array([[text[at]] for text, at in zip(texts, past, strict=True)])
-        logits, cache = session.decode(newest, past, cache)
+        logits, cache = _decode(session, newest, past, cache)
         yield logits, np.stack([row[at] for row, at in zip(expected, past, strict=True)])
 
 
@@ -123,39 +126,9 @@ def empty_cache(net: Gpt2Net, rows: int) -> dict[str, NDArray[Any]]:
     return {name: np.zeros(shape, np.float32) for name in names}
 
 
-class _Session:
-    """onnxruntime on the CPU, with its errors as VerificationError."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingExtraError("onnxruntime", "cpu") from error
-        try:
-            self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime has no common base of its errors
-            raise _refused(error) from error
-        self._outputs = [output.name for output in self._session.get_outputs()]
-
-    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        try:
-            found = self._session.run(self._outputs, dict(feeds))
-        except Exception as error:
-            raise _refused(error) from error
-        return dict(zip(self._outputs, found, strict=True))
-
-    def decode(
-        self, token_ids: NDArray[Any], past_lengths: NDArray[np.int32], cache: Arrays
-    ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        """Logits after the last step, and the cache with the new steps."""
-        found = self.run({"token_ids": token_ids, "past_lengths": past_lengths, **cache})
-        return found["logits"], {n: found[n.replace("past_", "present_")] for n in cache}
-
-
-def _refused(error: Exception) -> VerificationError:
-    return VerificationError(
-        f"onnxruntime cannot run the graph: {str(error).splitlines()[0]}; install the version "
-        "that pyproject.toml asks for, or unroll the network again"
-    )
+def _decode(
+    session: Session, token_ids: NDArray[Any], past_lengths: NDArray[np.int32], cache: Arrays
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """Logits after the last step, and the cache with the new steps."""
+    found = session.run({"token_ids": token_ids, "past_lengths": past_lengths, **cache})
+    return found["logits"], {n: found[n.replace("past_", "present_")] for n in cache}

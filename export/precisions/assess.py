@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from export.precisions.convert import BOUNDS
-from export.precisions.running import Session
+from export.running import Session
 from export.verify import empty_cache
 from luminanet import gpt2, reference
 from luminanet.errors import ExportError, VerificationError

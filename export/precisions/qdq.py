@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from export.precisions.cpu import LEVELS, columns, is_worth_it
 from export.precisions.rewrite import FLOAT, Body, Nodes, Product, product, rewrite
-from export.precisions.running import Session
+from export.running import Session
 
 Feeds = Mapping[str, NDArray[Any]]
 Ranges = Mapping[str, float]
