@@ -1,6 +1,6 @@
 """`python -m benchmarks.decode pretrained`: what a sampler in the graph and K tokens a call give.
 
-Compares the step graphs of the shipped networks with numpy sampling (serving.sampling.choose, a
+Compares the step graphs of the shipped networks with numpy sampling (numpy_sampling.choose, a
 row at a time) with the decode graphs, K = 1, 4 and 8, on one thread. The variants take turns, each
 after a call that warms it; a figure is the median of the thread's CPU time, in which other
 processes count little. With a data folder it also checks that the texts of 200 prompts are the
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.decoders import STEPS, Call, Gpt2, LuminaNet, Model, decoding, parameters
+from benchmarks.numpy_sampling import Sampling, choose
 from benchmarks.report import provenance, table
 from luminanet.errors import LuminaNetError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
 from luminanet.tokenizer import Tokenizer
-from serving.sampling import Sampling, choose
 from training.checkpoint import load
 from training.data import load_stories, resolve
 

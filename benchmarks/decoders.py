@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.numpy_sampling import Sampling
 from export.baseline import unroll_gpt2
 from export.decode import unroll_decode, unroll_gpt2_decode
-from export.sampler import INPUTS
 from export.unroll import unroll
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
 from luminanet.reference import NO_TOKEN
+from luminanet.sampling import INPUTS
 from luminanet.topology import TextInput
 from serving.runtime import OrtCpu
-from serving.sampling import Sampling
 
 Arrays = dict[str, NDArray[Any]]
 Call = Callable[[], None]

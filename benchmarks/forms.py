@@ -62,9 +62,10 @@ class NewestToken(nn.Module):
 
         groups = self.network.groups
         fields = [torch.stack([seen(c) for c in group.clusters]) for group in groups]
-        out_BE = self.network.two_pass(fields, None) + window_BWE[:, -1]
-        embed_VE = self.network.get_parameter("embed_VE")
-        return F.linear(self.network.norm(out_BE, "out"), embed_VE)
+        out_BO = self.network.two_pass(fields, None)
+        if self.network.is_tied:
+            out_BO = out_BO + window_BWE[:, -1]
+        return F.linear(self.network.norm(out_BO, "out", "O"), self.network.vocabulary)
 
 
 def in_torch(net: FrozenNet) -> nn.Module:

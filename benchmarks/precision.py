@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from benchmarks.examples import examples
@@ -39,6 +38,7 @@ from export.verify import empty_cache
 from luminanet.errors import LuminaNetError
 from luminanet.gpt2 import Gpt2Net
 from luminanet.manifest import Precision
+from serving.runtime import OrtCpu
 from training.checkpoint import load
 
 PAGE = Path(__file__).parent / "precision.md"
@@ -89,9 +89,9 @@ def measure(net: Net, given: Examples, batches: Sequence[int]) -> list[Row]:
             assessments[form, precision] = assess(shown, net, given.inputs, known)
     timed = {key: model for key, model in models.items() if key[1] in TIMED}
     seconds: dict[tuple[str, Precision], dict[int, float]] = {key: {} for key in models}
-    sessions = {key: _session(model) for key, model in timed.items()}
+    runtimes = {key: OrtCpu(model.SerializeToString(), 1, str(key)) for key, model in timed.items()}
     for batch in batches:
-        calls = {key: _bound(session, net, given, batch) for key, session in sessions.items()}
+        calls = {key: _bound(runtime, net, given, batch) for key, runtime in runtimes.items()}
         for key, found in interleaved(calls, ROUNDS).items():
             seconds[key][batch] = found
     return [
@@ -99,36 +99,21 @@ def measure(net: Net, given: Examples, batches: Sequence[int]) -> list[Row]:
     ]
 
 
-def _session(model: onnx.ModelProto) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-
-def _bound(
-    session: ort.InferenceSession, net: Net, given: Examples, batch: int
-) -> Callable[[], None]:
+def _bound(runtime: OrtCpu, net: Net, given: Examples, batch: int) -> Callable[[], None]:
     """One forward of `batch` real inputs; GPT-2's cache is random, and updated in place."""
-    binding, value = session.io_binding(), ort.OrtValue.ortvalue_from_numpy
     feeds: dict[str, NDArray[Any]]
+    presents: dict[str, NDArray[Any]] = {}
     if isinstance(net, Gpt2Net):
         rng, tokens = np.random.default_rng(0), np.resize(given.inputs, (batch, 1))
         cache = empty_cache(net, batch)
         feeds = {name: rng.normal(size=a.shape).astype(np.float32) for name, a in cache.items()}
+        presents = {name.replace("past_", "present_"): array for name, array in feeds.items()}
         feeds |= {"token_ids": tokens, "past_lengths": np.full(batch, POSITION, np.int32)}
     else:
-        feeds = {session.get_inputs()[0].name: np.ascontiguousarray(given.inputs[:batch])}
-    for name, array in feeds.items():
-        shared = value(array)
-        binding.bind_ortvalue_input(name, shared)
-        if name.startswith("past_") and name != "past_lengths":
-            binding.bind_ortvalue_output(name.replace("past_", "present_"), shared)
-    width = session.get_outputs()[0].shape[1]
-    binding.bind_ortvalue_output("logits", value(np.zeros((batch, width), np.float32)))
-    return lambda: session.run_with_iobinding(binding)
+        feeds = {runtime.inputs[0].name: np.ascontiguousarray(given.inputs[:batch])}
+    (width,) = (tensor.shape[1] for tensor in runtime.outputs if tensor.name == "logits")
+    assert width, "logits of a width that is not fixed"
+    return runtime.bind(feeds, {"logits": np.zeros((batch, width), np.float32), **presents})
 
 
 def lines(name: str, rows: Sequence[Row], given: Examples) -> Iterator[list[str]]:

@@ -36,8 +36,7 @@ class _Unroll:
 
     def model(self) -> onnx.ModelProto:
         config = self.net.config
-        self.graph.input("token_ids", np.int64, ["batch", "steps"])
-        self.graph.input("past_lengths", np.int32, ["batch"])
+        self.inputs()
         self.graph.output("logits", np.float32, ["batch", config.vocab_size])
         positions_BS = self.positions()
         self.lengths(positions_BS)
@@ -50,6 +49,10 @@ class _Unroll:
         normed_BE = self.norm(x_BSE, "ln_f")
         self.node("Gemm", [normed_BE, self.tensor("wte.weight")], "logits", transB=1)
         return self.graph.build()
+
+    def inputs(self) -> None:
+        self.graph.input("token_ids", np.int64, ["batch", "steps"])
+        self.graph.input("past_lengths", np.int32, ["batch"])
 
     def positions(self) -> str:
         """Past length + step of every new token, [B, S]."""

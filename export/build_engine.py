@@ -30,7 +30,7 @@ from luminanet.errors import (
     MissingExtraError,
 )
 from luminanet.gpu import Gpu, find_gpu
-from luminanet.manifest import MODEL, FileEntry
+from luminanet.manifest import MODEL, FileEntry, Runtime
 from luminanet.plan import (
     MODULES,
     PLAN,
@@ -156,8 +156,19 @@ def show_progress(text: str) -> None:
 
 
 def build_for(directory: Path, options: PlanOptions, model: str = MODEL) -> PlanInfo:
-    """Builds the plan of one graph of an artifact, beside that graph, with progress on stdout."""
-    data = Artifact.open(directory).read(model)
+    """Builds the plan of one graph of an artifact, beside that graph, with progress on stdout.
+
+    Raises ArtifactError, ExportError (also for a graph that only onnxruntime reads),
+    MissingExtraError.
+    """
+    artifact = Artifact.open(directory)
+    data = artifact.read(model)
+    entry = artifact.manifest.graphs.get(model)
+    if entry and entry.runtime is Runtime.CPU:
+        raise ExportError(
+            f"{directory / model} is made for onnxruntime on a CPU: freeze its checkpoint with "
+            "--tensorrt (or --precision fp16), and build from another graph with --model"
+        )
     out = directory / Path(model).with_suffix(Path(PLAN).suffix)
     begun_s = time.perf_counter()
     info = build_plan(data, out, options, directory.parent / TIMING, show_progress)

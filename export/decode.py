@@ -1,6 +1,6 @@
 """Decode graphs: K steps of a text model with the sampler in between, in one call.
 
-Both kinds take the parameters of every row (sampler.INPUTS, each [batch]) and give
+Both kinds take the parameters of every row (sampling.INPUTS, each [batch]) and give
 
     sampled_ids int64 [batch, K], NO_TOKEN where the logits named no token (a NaN, for example):
         what follows in that row means nothing, and the other rows are as ever

@@ -52,22 +52,18 @@ def share(net: FrozenNet, source: int, target: int) -> float:
 
 
 class Scope:
-    """A graph whose new nodes bear a prefix, so that one network can be unrolled several times.
+    """A graph and its batch: `batch` is a tensor whose first size is B."""
 
-    Constants bear none: all copies share them. `batch` is a tensor whose first size is B.
-    """
-
-    def __init__(self, graph: Graph, batch: str, prefix: str = "") -> None:
+    def __init__(self, graph: Graph, batch: str) -> None:
         self.graph = graph
         self.batch = batch
-        self.prefix = prefix
         self._rows = ""
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
         return self.graph.constant(name, array)
 
     def node(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        return self.graph.node(op, inputs, self.prefix + name, **attributes)
+        return self.graph.node(op, inputs, name, **attributes)
 
     def concat(self, tensors: Sequence[str], name: str, axis: int = 1) -> str:
         """Side by side along an axis; a single tensor is itself."""
@@ -75,18 +71,16 @@ class Scope:
 
     def split(self, tensor: str, names: Sequence[str]) -> list[str]:
         """[B, n, K] -> n tensors [B, K]."""
-        parts = [self.prefix + name for name in names]
-        self.graph.split(tensor, parts)
-        return parts
+        self.graph.split(tensor, list(names))
+        return list(names)
 
     def cut(self, tensor: str, names: Sequence[str], sizes: Sequence[int]) -> list[str]:
         """[B, sum of sizes] -> tensors [B, size]; a single one is itself."""
         if len(names) == 1:
             return [tensor]
-        parts = [self.prefix + name for name in names]
         bounds = self.constant(f"{'/'.join(names)}/sizes", np.array(sizes))
-        self.graph.nodes("Split", [tensor, bounds], f"{tensor}/cut", parts, axis=1)
-        return parts
+        self.graph.nodes("Split", [tensor, bounds], f"{tensor}/cut", list(names), axis=1)
+        return list(names)
 
     def stacked(self, tensor: str, count: int, width: int, name: str) -> str:
         """[B, count * width] -> [count, B, width]."""

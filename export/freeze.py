@@ -2,6 +2,7 @@
 
     python export/freeze.py runs/tinystories/ckpt.pt [--out DIR] [--dry-run]
     python export/freeze.py ckpt.pt --precision fp32,int8 [--examples FILE.npz]
+    python export/freeze.py gpt2/ckpt.pt --decode 1,4,8    what a call may draw; none: no decoding
     python export/freeze.py gpt2/                          a GPT-2 directory of Hugging Face
     python export/freeze.py ckpt.pt --tensorrt --triton REPOSITORY
 
@@ -23,18 +24,32 @@ from export.choose import AUTO
 from export.engine_shapes import PlanOptions
 from export.examples import load as load_examples
 from export.huggingface import FOREIGN_LICENSE, load_gpt2
+from export.lost_plans import lost, plans_in
 from export.pack import Label, Package, pack
 from export.triton_repository import triton_repository
-from export.variants import FORMS, WORDS, Made, Maker, Request, parse_precisions, variants
+from export.variants import (
+    FORMS,
+    NO_DECODE,
+    STEPS,
+    WORDS,
+    Made,
+    Maker,
+    Request,
+    parse_decode,
+    parse_precisions,
+    variants,
+)
 from luminanet.artifact import Artifact, write
-from luminanet.errors import ExportError, LuminaNetError, MissingExtraError
-from luminanet.manifest import Family, GraphEntry, Precision
+from luminanet.errors import LuminaNetError, MissingExtraError
+from luminanet.gpt2 import Gpt2Net
+from luminanet.manifest import Family, GraphEntry, Precision, Role, Runtime
 
 if TYPE_CHECKING:
     from training.checkpoint import Checkpoint
 
 CHECKPOINT = "ckpt.pt"
-ON_CPU_ONLY = (Precision.INT8, Precision.INT8_BATCH)
+DECODING = {"steps": 1}
+"""A plan of a GPT-2 takes one token of every row at a time."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         checkpoint = checkpoint / CHECKPOINT
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     out = arguments.out or folder / "artifact"
+    before = {} if arguments.dry_run else plans_in(out)
     try:
         freeze(
             checkpoint,
@@ -52,9 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.form,
             parse_precisions(arguments.precision),
             arguments.examples,
+            arguments.tensorrt,
+            parse_decode(arguments.decode),
         )
-        if arguments.tensorrt and not arguments.dry_run:
-            _build_plans(out)
+        try:
+            if arguments.tensorrt and not arguments.dry_run:
+                _build_plans(out)
+        finally:
+            if line := lost(before, out):
+                print(f"plans       {line}")
         if arguments.triton and not arguments.dry_run:
             for model in triton_repository(out, arguments.triton):
                 print(f"triton      {model}")
@@ -70,11 +92,14 @@ def freeze(
     form: str = AUTO,
     precisions: tuple[Precision, ...] = (Precision.FP32,),
     examples: Path | None = None,
+    tensorrt: bool = False,
+    decode: tuple[int, ...] = STEPS,
 ) -> Package:
     """All arrows in order, with progress on stdout; `out` None writes nothing.
 
     `form` is one of export.variants.FORMS; a GPT-2 has one form only. `examples` is a file that
-    export/examples.py describes.
+    export/examples.py describes. `tensorrt` makes graphs that TensorRT reads, and no plans.
+    `decode` are the tokens that a call of the graphs that decode text draws; none leaves them out.
 
     Raises a LuminaNetError: CheckpointError, DataError, ExportError, VerificationError,
     ArtifactError.
@@ -82,7 +107,8 @@ def freeze(
     with _step(f"load {path}"):
         checkpoint = _load(path)
         given = load_examples(examples, checkpoint.net) if examples else None
-    request = Request(form, precisions, given)
+    for_tensorrt = tensorrt and isinstance(checkpoint.net, Gpt2Net)
+    request = Request(form, precisions, given, for_tensorrt, decode)
     with _step("choose a form"):
         wanted, maker = variants(checkpoint.net, request), Maker(checkpoint.net, given)
     if given:
@@ -114,16 +140,12 @@ def _load(path: Path) -> "Checkpoint":
 
 
 def _build_plans(out: Path) -> None:
-    """A plan for every graph that is not made for a CPU. Raises ExportError for a GPT-2."""
+    """A plan for every graph that TensorRT reads."""
     described = Artifact.open(out).manifest
-    if described.family is Family.GPT2:
-        raise ExportError(
-            f"{out} is written, but without a plan: its graph has an attention that only "
-            "onnxruntime knows; leave out --tensorrt"
-        )
+    options = PlanOptions(sizes=DECODING if described.family is Family.GPT2 else {})
     for file, entry in described.graphs.items():
-        if entry.precision not in ON_CPU_ONLY:
-            build_for(out, PlanOptions(), file)
+        if entry.role is Role.LOGITS and entry.runtime is not Runtime.CPU:
+            build_for(out, options, file)
 
 
 def _options(request: Request, examples: Path | None) -> str:
@@ -131,6 +153,9 @@ def _options(request: Request, examples: Path | None) -> str:
     asked = [word for word, found in WORDS.items() if set(found) <= set(request.precisions)]
     words = [f"--form {request.form}"] if request.form != AUTO else []
     words += [f"--precision {','.join(asked)}"] if len(asked) > 1 else []
+    words += ["--tensorrt"] if request.tensorrt else []
+    if request.decode != STEPS:
+        words.append(f"--decode {','.join(map(str, request.decode)) or NO_DECODE}")
     words += [f"--examples {shlex.quote(examples.name)}"] if examples else []
     return "".join(f" {word}" for word in words)
 
@@ -160,7 +185,7 @@ def _report(package: Package, made: Sequence[Made], out: Path | None) -> str:
     ]
     errors = {graph.file: error for graph, error in made}
     for file, data in package.files.items():
-        rows.append(("", f"{file:<22}{len(data):>13,} bytes"))
+        rows.append(("", f"{file:<26}{len(data):>13,} bytes"))
         if entry := described.graphs.get(file):
             rows += [("", f"  {line}") for line in _told(entry, errors[file])]
     return "\n".join(f"{label:<12}{text}" for label, text in rows)
@@ -204,6 +229,14 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="real inputs and answers that assess and calibrate (export/examples.py says how)",
+    )
+    add(
+        "--decode",
+        default=",".join(map(str, STEPS)),
+        metavar="K[,K...]",
+        help="text: add graphs with the sampler inside, which the server needs. A GPT-2 gets one "
+        "for every number K of tokens a call draws; a LuminaNet gets one that draws any number, "
+        f"whatever K. {NO_DECODE}: leave them out (default: %(default)s)",
     )
     add("--dry-run", action="store_true", help="verify, and print what would be written")
     add("--tensorrt", action="store_true", help="build plans too (export/build_engine.py)")

@@ -92,16 +92,17 @@ def macs(model: onnx.ModelProto) -> int:
     N * W * E. Look-ups and attention over a cache are left out.
     """
     constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    widths = _last_sizes(model)
     total = 0
+    pooled: list[tuple[int, str]] = []
     for node in model.graph.node:
         if node.op_type in ("Gemm", "MatMul"):
             left, right = node.input[:2]
             if right in constants:
                 total += prod(constants[right])
             elif left in constants:
-                total += prod(constants[left]) * widths[right]
-    return total
+                pooled.append((prod(constants[left]), right))
+    widths = _last_sizes(model) if pooled else {}  # which takes seconds for a large network
+    return total + sum(weights * widths[right] for weights, right in pooled)
 
 
 def _last_sizes(model: onnx.ModelProto) -> dict[str, int]:

@@ -113,17 +113,19 @@ def text_fields(
 ) -> dict[Interval, str]:
     """Adds the input `token_ids` [B, W]; returns interval -> (pooled) embedding [B, E].
 
-    NEWEST is always among them. Single lags are looked up alone, so that only true pooling costs
-    multiplications.
+    NEWEST is among them where the output layer is tied. Single lags are looked up alone, so that
+    only true pooling costs multiplications.
     """
     token_ids = graph.input("token_ids", np.int64, ["batch", shape.window])
     table = graph.constant("embedding", embedding_table(head))
-    distinct = set(intervals) | {NEWEST}
+    distinct = set(intervals) | ({NEWEST} if head.output_VO is None else set())
     single = sorted(i for i in distinct if i.stop - i.start == 1)
-    positions = graph.constant("lags/at", np.array([shape.window - i.stop for i in single]))
-    ids_BL = graph.node("Gather", [token_ids, positions], "lags/token_ids", axis=1)
-    lags_BLE = graph.node("Gather", [table, ids_BL], "lags")
-    fields = _split(graph, lags_BLE, single)
+    fields: dict[Interval, str] = {}
+    if single:
+        positions = graph.constant("lags/at", np.array([shape.window - i.stop for i in single]))
+        ids_BL = graph.node("Gather", [token_ids, positions], "lags/token_ids", axis=1)
+        lags_BLE = graph.node("Gather", [table, ids_BL], "lags")
+        fields |= _split(graph, lags_BLE, single)
     pooled = sorted(distinct - set(single))
     if pooled:
         window_BWE = graph.node("Gather", [table, token_ids], "window")

@@ -1,6 +1,6 @@
 """The sampler as nodes: logits in, token ids out; its oracle is luminanet/sampling.py.
 
-Every row of a batch has its own parameters, given as inputs [batch]:
+Every row of a batch has its own parameters, given as inputs [batch] (sampling.INPUTS):
 
     temperature, top_p, min_p, repetition_penalty float32; top_k, seeds, positions int64
 
@@ -12,10 +12,7 @@ Shape legend: B batch, K steps, V vocabulary (padded to whole blocks), N blocks,
 J = N + S, L tokens in a window.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
-from numpy.typing import DTypeLike
 
 from export.graph import Graph
 from export.limits import Flags, Limits
@@ -25,15 +22,6 @@ from export.uniforms import FLOAT, UINT64, counter, uniform_logs
 from luminanet import sampling
 from luminanet.reference import NO_TOKEN
 
-INPUTS: Mapping[str, DTypeLike] = {
-    "temperature": np.float32,
-    "top_k": np.int64,
-    "top_p": np.float32,
-    "min_p": np.float32,
-    "repetition_penalty": np.float32,
-    "seeds": np.int64,
-    "positions": np.int64,
-}
 LEAST_SHARE = np.float32(1e-30)
 FLAG: Kind = (np.bool_, ())
 
@@ -47,7 +35,7 @@ class Sampler:
     def __init__(self, graph: Graph, vocab_size: int, steps: str) -> None:
         self.vocab_size = vocab_size
         self.blocks = sampling.blocks(vocab_size)
-        for name, dtype in INPUTS.items():
+        for name, dtype in sampling.INPUTS.items():
             graph.input(name, dtype, ["batch"])
         region = Region(graph, "sampler/")
         zero, one = region.constant("zero", np.float32(0)), region.constant("one", np.float32(1))

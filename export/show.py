@@ -18,11 +18,16 @@ from onnx import helper
 
 from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError, LuminaNetError
-from luminanet.manifest import GraphEntry, Manifest
+from luminanet.manifest import GraphEntry, Manifest, Role, Runtime
 from luminanet.plan import PLAN, PlanInfo, beside, open_plan, read_plan
 
 COMMON = 8
 """Operators named in the short histogram."""
+RUNTIMES = {
+    Runtime.ANY: "onnxruntime and TensorRT",
+    Runtime.CPU: "onnxruntime on a CPU",
+    Runtime.TENSORRT: "TensorRT",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ def _described(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
     label = "files"
     for name, entry in (manifest.files or {}).items():
-        yield label, f"{name:<22}{entry.bytes:>13,} bytes  verified  sha256 {entry.sha256[:16]}"
+        yield label, f"{name:<26}{entry.bytes:>13,} bytes  verified  sha256 {entry.sha256[:16]}"
         label = ""
 
 
@@ -104,9 +109,12 @@ def _graph_rows(name: str, graph: GraphView, entry: GraphEntry) -> Iterator[tupl
     told = ", ".join(f"{count} {op}" for op, count in counts[:COMMON])
     rest = sum(count for _, count in counts[COMMON:])
     batches = f"from batch {entry.from_batch}, " if entry.from_batch > 1 else ""
+    steps = f" ({entry.steps or 'any number of'} tokens a call)"
+    role = entry.role + (steps if entry.role is Role.DECODE else "")
     yield (
         name,
-        f"{entry.role} in {entry.precision}, {batches}verified within {entry.verified_within:g}",
+        f"{role} in {entry.precision}, {batches}verified within {entry.verified_within:g}, "
+        f"for {RUNTIMES[entry.runtime]}",
     )
     yield "", f"form {entry.form}: {entry.reason}"
     yield "", f"{graph.nodes} nodes: {told}" + (f", {rest} others" if rest else "")

@@ -20,23 +20,19 @@ Fields = Mapping[int, Sequence[str]]
 
 
 class Sight:
-    """The drives of one network in one graph; every one is computed once.
+    """The drives of one network in one graph; every one is computed once."""
 
-    `given` holds drives that are made elsewhere, cluster -> tensor [B, H].
-    """
-
-    def __init__(
-        self, graph: Scope, net: FrozenNet, fields: Fields, given: Mapping[int, str]
-    ) -> None:
+    def __init__(self, graph: Scope, net: FrozenNet, fields: Fields) -> None:
         self.graph = graph
         self.net = net
         self.fields = fields
-        self._each: dict[int, str] = dict(given)
-        self._given = set(given)
+        self._each: dict[int, str] = {}
+        self._spread: set[int] = set()
+        """Clusters that see nothing whose drive has a row for all of the batch by now."""
         self._alike = dict(grouped([i for i in fields if fields[i]], lambda i: tuple(fields[i])))
 
     def sees(self, id: int) -> bool:
-        return id in self._given or bool(self.fields[id])
+        return id in self._spread or bool(self.fields[id])
 
     def each(self, id: int) -> str:
         """The drive of one cluster [B, H]; its bias alone [H] if it sees nothing.
@@ -77,12 +73,12 @@ class Sight:
             width = self.net.topology.cluster(id).width
             name = f"cluster{id}/alone"
             self._each[id] = self.graph.every_row(self.each(id), (), (width,), name)
-            self._given.add(id)
+            self._spread.add(id)
         return self.each(id)
 
     def stack(self, level: str, ids: Sequence[int], width: int) -> tuple[str, list[int]]:
         """The drives of a level [K, B, width] and their order; zeros fill up narrow clusters."""
-        own = [i for i in ids if self.fields[i] and i not in self._given]
+        own = [i for i in ids if self.fields[i]]
         others = [i for i in ids if i not in own]
         groups = [found for _, found in grouped(own, lambda i: tuple(self.fields[i]))]
         parts = [self._gemm(f"{_named(g)}/see", g, [width] * len(g)) for g in groups]
@@ -103,7 +99,7 @@ class Sight:
 
     def wide(self, level: str, ids: Sequence[int]) -> str:
         """The drives of a level side by side [B, widths]; zeros where a field is not seen."""
-        if not any(self.fields[i] for i in ids) or self._given.intersection(ids):
+        if not any(self.fields[i] for i in ids):
             return self.graph.concat([self.row(i) for i in ids], f"{level}/see")
         own = [self._by_field(self.net.topology.cluster(i)) for i in ids]
         sizes = {field: len(rows) for found in own for field, rows in found.items()}

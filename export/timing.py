@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from export.running import Session
 from export.verify import random_images
-from luminanet.errors import MissingExtraError
+from luminanet.errors import ExportError
 from luminanet.frozen import FrozenNet
 from luminanet.topology import TextInput
 
@@ -22,18 +23,13 @@ Call = Callable[[NDArray[Any]], object]
 
 
 def onnxruntime_call(model: onnx.ModelProto) -> Call:
-    """Inputs -> logits with one thread; raises MissingExtraError without onnxruntime."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "cpu") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-    return lambda inputs: session.run(None, {name: inputs})
+    """Inputs -> logits with one thread.
+
+    Raises ExportError for a graph that cannot run, MissingExtraError without onnxruntime.
+    """
+    session = Session(model, ExportError, "the graph", "take another --form", threads=1)
+    (name,) = session.inputs
+    return lambda inputs: session.run({name: inputs})
 
 
 def example(net: FrozenNet, batch: int, seed: int = 0) -> NDArray[Any]:

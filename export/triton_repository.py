@@ -3,7 +3,8 @@
     python -m export.triton_repository ARTIFACT OUT
 
     OUT/<name>/config.pbtxt, labels.txt, 1/model.onnx     for Triton's onnxruntime backend
-    OUT/<name>-tensorrt/config.pbtxt, .., 1/model.plan    where the artifact has a plan
+    OUT/<name>-tensorrt/config.pbtxt, .., 1/model.plan    where the artifact has a plan of that
+        graph, or of the one that stands for it with TensorRT (GPT-2)
 
 Inputs and outputs are those of the graph. Where all rows of a batch have one shape, Triton joins
 requests into batches; a graph with other free dimensions (a prompt's steps) gets the batches of its
@@ -11,6 +12,7 @@ clients as they are (triton_config.py).
 """
 
 import argparse
+import os
 import re
 import sys
 import tempfile
@@ -20,9 +22,9 @@ from pathlib import Path
 import onnx
 
 from export.triton_config import LABELS, TritonOptions, configuration, plan_configuration
-from luminanet.artifact import Artifact
+from luminanet.artifact import Artifact, swap
 from luminanet.errors import ArtifactError, ExportError, LuminaNetError
-from luminanet.manifest import MODEL
+from luminanet.manifest import MODEL, TENSORRT_MODEL, Role
 from luminanet.plan import PLAN, beside, open_plan, read_plan
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -43,15 +45,20 @@ def triton_repository(
         raise ExportError(
             f"{name!r} cannot be a folder of Triton: give the checkpoint a plain name"
         )
+    entry = artifact.manifest.graphs.get(model)
+    if entry and entry.role is Role.DECODE:
+        raise ExportError(f"{model} keeps the state of a text between its calls: choose {MODEL}")
     data = artifact.read(model)
-    graph = _graph(data, f"{directory / model}")
-    config = configuration(name, "onnxruntime", graph, options, labels)
+    config = configuration(name, "onnxruntime", _graph(data, directory / model), options, labels)
     lines = "".join(" ".join(label.split()) + "\n" for label in labels)
     extra = {LABELS: lines} if labels else {}
     models = [(name, config, MODEL, data)]
-    plan = (directory / model).with_suffix(Path(PLAN).suffix)
+    files = artifact.manifest.files or {}
+    source = TENSORRT_MODEL if model == MODEL and TENSORRT_MODEL in files else model
+    plan = (directory / source).with_suffix(Path(PLAN).suffix)
     if beside(plan).exists() and (info := open_plan(plan)).module == "tensorrt":
-        binary = read_plan(plan, info, (artifact.manifest.files or {})[model].sha256)
+        binary = read_plan(plan, info, files[source].sha256)
+        graph = _graph(artifact.read(source), directory / source)
         config = plan_configuration(f"{name}-tensorrt", graph, info, options, labels)
         models.append((f"{name}-tensorrt", config, PLAN, binary))
     for name, *_ in models:
@@ -63,7 +70,7 @@ def triton_repository(
     return tuple(made)
 
 
-def _graph(data: bytes, where: str) -> onnx.GraphProto:
+def _graph(data: bytes, where: Path) -> onnx.GraphProto:
     try:
         return onnx.load_model_from_string(data).graph
     except Exception as error:  # protobuf's own DecodeError
@@ -77,18 +84,24 @@ def _check(folder: Path) -> None:
 
 
 def _write(folder: Path, texts: Mapping[str, str], model: str, data: bytes) -> Path:
-    """One model of the repository, made under another name and renamed into place."""
+    """One model of the repository: made elsewhere, renamed into place when it is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as fresh:
+    with tempfile.TemporaryDirectory(prefix=".triton-", dir=_aside(folder.parent)) as fresh:
         whole = Path(fresh) / "model"
         (whole / "1").mkdir(parents=True)
         (whole / "1" / model).write_bytes(data)
         for name, text in texts.items():
             (whole / name).write_text(text, "utf-8")
-        if folder.exists():
-            folder.rename(Path(fresh) / "old")
-        whole.rename(folder)
+        swap(whole, folder)
     return folder
+
+
+def _aside(repository: Path) -> Path:
+    """Where a model is made, so that a run that is ended leaves nothing where Triton looks: beside
+    the repository, or in it where that is another file system or not ours."""
+    beside_it = repository.resolve().parent
+    is_near = beside_it.stat().st_dev == repository.stat().st_dev
+    return beside_it if is_near and os.access(beside_it, os.W_OK) else repository
 
 
 def main(argv: Sequence[str] | None = None) -> int:

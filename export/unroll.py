@@ -22,7 +22,7 @@ from export.shared import Shared
 from export.sight import Fields, Sight
 from luminanet.frozen import Array, FrozenNet, ImageHead, TextHead
 from luminanet.reference import NORM_EPSILON
-from luminanet.topology import ImageInput, Interval, TextInput
+from luminanet.topology import ImageInput, TextInput
 
 TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
     Form.CONNECTION: PerConnection,
@@ -50,7 +50,7 @@ def _unroll_image(graph: Graph, net: FrozenNet, head: ImageHead, form: Form) -> 
     tensors = image_fields(graph, topology.input, patches)
     seen = {c.id: [tensors[patch] for patch in c.patches] for c in topology.clusters}
     scope = Scope(graph, "images")
-    hidden = _last_hidden(scope, net, form, seen, {})
+    hidden = _last_hidden(scope, net, form, seen)
     _readout(scope, net, hidden, graph.constant("readout/bias", head.bias_O), "logits")
     graph.output("logits", np.float32, ["batch", topology.outputs])
 
@@ -60,51 +60,26 @@ def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> No
     assert isinstance(topology.input, TextInput)
     intervals = (interval for cluster in topology.clusters for interval in cluster.intervals)
     fields = text_fields(graph, head, topology.input, intervals)
-    logits_from(graph, net, form, fields, "token_ids")
+    seen = {c.id: [fields[interval] for interval in c.intervals] for c in topology.clusters}
+    scope = Scope(graph, "token_ids")
+    hidden = _last_hidden(scope, net, form, seen)
+    plus = fields[NEWEST] if head.output_VO is None else None
+    out_BO = _readout(scope, net, hidden, plus, "readout")
+    scale_O = scope.constant("readout/norm/scale", head.norm_out_scale_O)
+    bias_O = scope.constant("readout/norm/bias", head.norm_out_bias_O)
+    normed_BO = scope.node(
+        "LayerNormalization", [out_BO, scale_O, bias_O], "readout/norm", epsilon=NORM_EPSILON
+    )
+    vocabulary_VO = scope.constant("output_layer", head.vocabulary_VO)
+    scope.node("Gemm", [normed_BO, vocabulary_VO], "logits", transB=1)
     graph.output("logits", np.float32, ["batch", topology.input.vocab_size])
 
 
-def logits_from(
-    graph: Graph,
-    net: FrozenNet,
-    form: Form,
-    fields: Mapping[Interval, str],
-    batch: str,
-    *,
-    drives: Mapping[int, str] | None = None,
-    prefix: str = "",
-) -> str:
-    """Everything of a text network behind its inputs; returns the name of the logits [B, V].
-
-    `fields` names the (pooled) embeddings [B, E] of NEWEST and of what clusters see; a cluster in
-    `drives` has its fields @ see + bias there already, [B, H]. `batch` is a tensor whose first
-    size is B. Nodes, not constants, are named with `prefix`, so that several steps share weights.
-    """
-    head, topology, drives = net.head, net.topology, drives or {}
-    assert isinstance(head, TextHead)
-    scope = Scope(graph, batch, prefix)
-    seen: Fields = {
-        c.id: [] if c.id in drives else [fields[interval] for interval in c.intervals]
-        for c in topology.clusters
-    }
-    hidden = _last_hidden(scope, net, form, seen, drives)
-    out_BE = _readout(scope, net, hidden, fields[NEWEST], "readout")
-    scale_E = scope.constant("readout/norm/scale", head.norm_out_scale_E)
-    bias_E = scope.constant("readout/norm/bias", head.norm_out_bias_E)
-    normed_BE = scope.node(
-        "LayerNormalization", [out_BE, scale_E, bias_E], "readout/norm", epsilon=NORM_EPSILON
-    )
-    embed_VE = scope.constant("output_layer", head.embed_VE)
-    return scope.node("Gemm", [normed_BE, embed_VE], "logits", transB=1)
+def _last_hidden(scope: Scope, net: FrozenNet, form: Form, seen: Fields) -> Hidden:
+    return TWO_PASSES[form](scope, net, Sight(scope, net, seen)).last_hidden()
 
 
-def _last_hidden(
-    scope: Scope, net: FrozenNet, form: Form, seen: Fields, drives: Mapping[int, str]
-) -> Hidden:
-    return TWO_PASSES[form](scope, net, Sight(scope, net, seen, drives)).last_hidden()
-
-
-def _readout(scope: Scope, net: FrozenNet, hidden: Hidden, plus: str, name: str) -> str:
+def _readout(scope: Scope, net: FrozenNet, hidden: Hidden, plus: str | None, name: str) -> str:
     """All hidden states through all readout matrices [B, O], plus a tensor that broadcasts."""
     outputs = net.topology.outputs
 
@@ -117,4 +92,4 @@ def _readout(scope: Scope, net: FrozenNet, hidden: Hidden, plus: str, name: str)
 
     stacked = np.vstack([rows(*part) for part in hidden.parts])
     weights = scope.constant("readout/weights", stacked)
-    return scope.node("Gemm", [hidden.tensor, weights, plus], name)
+    return scope.node("Gemm", [hidden.tensor, weights, *([plus] if plus else [])], name)

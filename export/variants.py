@@ -5,27 +5,46 @@ model.batch.onnx        float32 in the form that is faster for batches (--form b
 model.int8.onnx         int8 for single requests, on a CPU
 model.int8-batch.onnx   int8 for batches, on a CPU
 model.fp16.onnx, model.bf16.onnx, model.qdq.onnx    for TensorRT
+model.tensorrt.onnx     float32 for TensorRT: of a GPT-2, whose model.onnx only onnxruntime reads
+decode.onnx, decode.batch.onnx, decode.int8.onnx, decode.int8-batch.onnx    text, on a CPU: each is
+                        the model.* graph of that name with the sampler inside (decode.py); of a
+                        GPT-2 one for every number K of tokens a call: decode.K.onnx, ...
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import onnx
 
 from export.baseline import unroll_gpt2
 from export.choose import AUTO, NAMES, by_batch, choose
+from export.decode import decode_caches, decode_windows
 from export.examples import Examples, seeded
 from export.forms import Form
 from export.pack import Frozen
+from export.plain_gpt2 import unroll_plain_gpt2
 from export.precisions.assess import Answers, Assessment, Net, answer, assess, check
 from export.precisions.convert import BOUNDS, convert, runnable
 from export.precisions.qdq import Ranges, calibrate
+from export.precisions.rewrite import graphs
 from export.unroll import unroll
 from export.verify import TOLERANCE, verify
+from export.verify_decode import TOLERANCE as DECODE_TOLERANCE
+from export.verify_decode import verify_decode
 from luminanet.errors import ConfigError, ExportError
 from luminanet.gpt2 import Gpt2Net
-from luminanet.manifest import MODEL, GraphEntry, Precision
+from luminanet.manifest import (
+    DECODE,
+    MAX_STEPS,
+    MODEL,
+    TENSORRT_MODEL,
+    GraphEntry,
+    Precision,
+    Role,
+    Runtime,
+)
+from luminanet.topology import TextInput
 
 BY_BATCH = "by-batch"
 FORMS = (*NAMES, BY_BATCH)
@@ -46,8 +65,20 @@ FILES: Mapping[Precision, str] = {
     Precision.BF16: "model.bf16.onnx",
     Precision.QDQ_INT8: "model.qdq.onnx",
 }
+RUNTIMES: Mapping[Precision, Runtime] = {
+    Precision.INT8: Runtime.CPU,
+    Precision.INT8_BATCH: Runtime.CPU,
+    Precision.FP16: Runtime.TENSORRT,
+    Precision.BF16: Runtime.TENSORRT,
+    Precision.QDQ_INT8: Runtime.TENSORRT,
+}
+GPT2, PLAIN = "gpt2", "plain"
+"""The forms of a GPT-2: for onnxruntime (baseline.py), and for TensorRT (plain_gpt2.py)."""
 INT8_BATCH_FROM = 4
 """From this batch size on, int8-batch is faster than int8 (benchmarks/precision.md)."""
+STEPS = (4,)
+"""Tokens that a call of a decode graph draws, unless others are asked for."""
+NO_DECODE = "none"
 REASONS: Mapping[Precision, str] = {
     Precision.INT8: "int8 weights in blocks: fastest for single requests, and rows do not mix",
     Precision.INT8_BATCH: "int8 products of a whole batch: fastest from a few rows on",
@@ -64,6 +95,10 @@ class Request:
     form: str = AUTO
     precisions: tuple[Precision, ...] = (Precision.FP32,)
     examples: Examples | None = None
+    tensorrt: bool = False
+    """Adds a graph in float32 that TensorRT reads, where the plain one is not."""
+    decode: tuple[int, ...] = STEPS
+    """Tokens a call of the graphs that decode text; none leaves these graphs out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +110,9 @@ class Variant:
     form: str
     reason: str
     from_batch: int = 1
+    runtime: Runtime = Runtime.ANY
+    role: Role = Role.LOGITS
+    steps: int = 0
 
 
 class Made(NamedTuple):
@@ -94,6 +132,22 @@ def parse_precisions(text: str) -> tuple[Precision, ...]:
     return tuple(precision for precision in Precision if precision in wanted)
 
 
+def parse_decode(text: str) -> tuple[int, ...]:
+    """Numbers of tokens with commas, or "none" -> the numbers, rising. Raises ConfigError."""
+    if text.strip() == NO_DECODE:
+        return ()
+    try:
+        found = sorted({int(word) for word in text.split(",")})
+    except ValueError:
+        found = [0]
+    if found[0] < 1 or found[-1] > MAX_STEPS:
+        raise ConfigError(
+            f"--decode is {text!r}: give numbers of tokens from 1 to {MAX_STEPS} with commas, "
+            f"or {NO_DECODE}"
+        )
+    return tuple(found)
+
+
 def variants(net: Net, request: Request) -> list[Variant]:
     """What an artifact of this network holds; the plain graph comes first.
 
@@ -111,21 +165,56 @@ def variants(net: Net, request: Request) -> list[Variant]:
         Variant(
             file=FILES[precision],
             precision=precision,
-            form=plain[-1 if precision is Precision.INT8_BATCH else 0].form,
+            form=_form(net, plain, precision),
             reason=REASONS[precision],
             from_batch=INT8_BATCH_FROM if precision is Precision.INT8_BATCH else 1,
+            runtime=RUNTIMES[precision],
         )
         for precision in request.precisions
         if precision is not Precision.FP32
     ]
-    return plain + by_precision
+    if request.tensorrt and isinstance(net, Gpt2Net):
+        reason = "standard operators alone, for TensorRT"
+        plain.append(
+            Variant(TENSORRT_MODEL, Precision.FP32, PLAIN, reason, runtime=Runtime.TENSORRT)
+        )
+    found = plain + by_precision
+    return found + [v for of in found for v in _decoding(net, of, request.decode)]
+
+
+def _decoding(net: Net, of: Variant, steps: Sequence[int]) -> list[Variant]:
+    """The graphs that decode with a graph that gives logits on a CPU: for a LuminaNet one."""
+    is_gpt2 = isinstance(net, Gpt2Net)
+    is_text = isinstance(net, Gpt2Net) or isinstance(net.topology.input, TextInput)
+    if not is_text or not steps or of.runtime is Runtime.TENSORRT:
+        return []
+    made = "the sampler is inside"
+    return [
+        replace(
+            of,
+            file=of.file.replace("model", f"{DECODE}.{count}" if count else DECODE, 1),
+            reason=f"{made}, {count or 'any number of'} tokens a call" if count != 1 else made,
+            runtime=Runtime.CPU,
+            role=Role.DECODE,
+            steps=count,
+        )
+        for count in (steps if is_gpt2 else (0,))
+    ]
+
+
+def _form(net: Net, plain: Sequence[Variant], precision: Precision) -> str:
+    """The form of the graph that is converted to another precision."""
+    if isinstance(net, Gpt2Net):
+        return PLAIN if RUNTIMES[precision] is Runtime.TENSORRT else GPT2
+    return plain[-1 if precision is Precision.INT8_BATCH else 0].form
 
 
 def _plain(net: Net, form: str) -> list[Variant]:
     """The graphs in float32: one, or two that share the batch sizes."""
     fp32 = Precision.FP32
     if isinstance(net, Gpt2Net):
-        return [Variant(MODEL, fp32, "gpt2", "a GPT-2 has one form")]
+        reason = "a GPT-2 has one form for onnxruntime"
+        return [Variant(MODEL, fp32, GPT2, reason, runtime=Runtime.CPU)]
     if form != BY_BATCH:
         chosen = choose(net, form)
         return [Variant(MODEL, fp32, chosen.form, chosen.reason)]
@@ -134,6 +223,12 @@ def _plain(net: Net, form: str) -> list[Variant]:
         Variant(file, fp32, chosen.form, chosen.reason, from_batch)
         for file, (from_batch, chosen) in zip(files, by_batch(net).items(), strict=False)
     ]
+
+
+def _unroll(net: Net, form: str) -> onnx.ModelProto:
+    if isinstance(net, Gpt2Net):
+        return unroll_plain_gpt2(net) if form == PLAIN else unroll_gpt2(net)
+    return unroll(net, Form(form))
 
 
 class Maker:
@@ -152,6 +247,8 @@ class Maker:
 
     def make(self, variant: Variant) -> Made:
         """Raises VerificationError when the graph is further from the reference than allowed."""
+        if variant.role is Role.DECODE:
+            return self._decoding(variant)
         precision, plain = variant.precision, self._unrolled(variant.form)
         ranges = self._calibrated(variant.form) if precision is Precision.QDQ_INT8 else None
         model = convert(plain, precision, ranges)
@@ -171,16 +268,32 @@ class Maker:
             nodes=len(model.graph.node),
             verified_within=within,
             from_batch=variant.from_batch,
+            runtime=variant.runtime,
             examples=self._figures(found) if found and self._examples.has_task else {},
+        )
+        return Made(Frozen(variant.file, model, entry), error)
+
+    def _decoding(self, variant: Variant) -> Made:
+        """The steps are the very nodes of the graph that gives logits."""
+        step = convert(self._unrolled(variant.form), variant.precision)
+        model = decode_caches(step, variant.steps) if variant.steps else decode_windows(step)
+        error = verify_decode(model, step, self._net)
+        entry = GraphEntry(
+            precision=variant.precision,
+            form=str(variant.form),
+            reason=variant.reason,
+            nodes=sum(len(graph.node) for graph in graphs(model.graph)),
+            verified_within=DECODE_TOLERANCE,
+            from_batch=variant.from_batch,
+            role=Role.DECODE,
+            steps=variant.steps,
+            runtime=variant.runtime,
         )
         return Made(Frozen(variant.file, model, entry), error)
 
     def _unrolled(self, form: str) -> onnx.ModelProto:
         if form not in self._graphs:
-            net = self._net
-            self._graphs[form] = (
-                unroll_gpt2(net) if isinstance(net, Gpt2Net) else unroll(net, Form(form))
-            )
+            self._graphs[form] = _unroll(self._net, form)
         return self._graphs[form]
 
     def _calibrated(self, form: str) -> Ranges:

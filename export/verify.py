@@ -1,7 +1,10 @@
 """Graph against the numpy reference: an artifact is only written when both say the same.
 
 Inputs are random but seeded: several batch sizes, for text also windows that begin before the
-text; for GPT-2 prompts of different lengths, then cached steps of all rows together.
+text; for GPT-2 prompts of different lengths, then cached steps of all rows together, and a last
+step after a full cache of random numbers. The reference computes in float64 whatever the size, so
+that one bound fits all; of a GPT-2 so large that whole prompts would take minutes, it reads
+shorter ones (WORK), and the end of the context is seen by that last step alone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,6 +27,8 @@ TOLERANCE = 1e-4
 BATCHES = (1, 2, 5)
 GPT2_ROWS = 3
 GPT2_STEPS = 3
+WORK = 1 << 34
+"""Parameters times tokens that the reference of a GPT-2 may cost: seconds of one core."""
 
 Arrays = Mapping[str, NDArray[Any]]
 Answers = Iterator[tuple[NDArray[Any], NDArray[np.float64]]]
@@ -97,25 +102,43 @@ def random_windows(shape: TextInput, batch: int, rng: np.random.Generator) -> ND
 
 
 def _ask_gpt2(session: Session, net: Gpt2Net, rng: np.random.Generator) -> Answers:
-    """A prompt for each row alone, then cached steps of all rows; the first fills the cache."""
+    """A prompt for each row alone, then cached steps of all rows; the first fills the cache of a
+    net that is small enough."""
     config = net.config
-    steps = min(GPT2_STEPS, config.context - 1)
-    room = config.context - steps
+    affordable = max(WORK // net.parameters // GPT2_ROWS, GPT2_STEPS + 1)
+    tokens = min(config.context, affordable)
+    steps = min(GPT2_STEPS, tokens - 1)
+    room = tokens - steps
     lengths = np.array([room, *rng.integers(1, room + 1, GPT2_ROWS - 1)], np.int32)
     texts = [rng.integers(0, config.vocab_size, length + steps) for length in lengths]
-    expected = [gpt2.forward(net, text[None])[0] for text in texts]
+    padded = np.stack([np.pad(text, (0, tokens - len(text))) for text in texts])
+    expected = gpt2.forward(net, padded)  # what follows a token does not matter to it
     cache = empty_cache(net, GPT2_ROWS)
     for row, length in enumerate(lengths):
         own = {name: array[row : row + 1] for name, array in cache.items()}
         nothing = np.zeros(1, np.int32)
-        logits, own = _decode(session, texts[row][None, :length], nothing, own)
+        logits, own = decode_step(session, texts[row][None, :length], nothing, own)
         for name, array in own.items():
             cache[name][row] = array[0]
         yield logits, expected[row][length - 1 : length]
     for past in (lengths + np.int32(step) for step in range(steps)):
         newest = np.array([[text[at]] for text, at in zip(texts, past, strict=True)])
-        logits, cache = _decode(session, newest, past, cache)
+        logits, cache = decode_step(session, newest, past, cache)
         yield logits, np.stack([row[at] for row, at in zip(expected, past, strict=True)])
+    yield _ask_full(session, net, rng)
+
+
+def _ask_full(
+    session: Session, net: Gpt2Net, rng: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """The last token that fits, after a cache of any content."""
+    past, layers = net.config.context - 1, range(net.config.layers)
+    token = rng.integers(0, net.config.vocab_size, (1, 1))
+    cache = random_cache(net, 1, rng)
+    logits, _ = decode_step(session, token, np.array([past], np.int32), cache)
+    pairs = [(cache[f"past_keys.{n}"], cache[f"past_values.{n}"]) for n in layers]
+    before = [(keys[:, :, :past], values[:, :, :past]) for keys, values in pairs]
+    return logits, gpt2.forward(net, token, before)[:, -1]
 
 
 def empty_cache(net: Gpt2Net, rows: int) -> dict[str, NDArray[Any]]:
@@ -126,7 +149,13 @@ def empty_cache(net: Gpt2Net, rows: int) -> dict[str, NDArray[Any]]:
     return {name: np.zeros(shape, np.float32) for name in names}
 
 
-def _decode(
+def random_cache(net: Gpt2Net, rows: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    """As after texts of any length that nobody wrote, and full of other numbers behind them."""
+    empty = empty_cache(net, rows)
+    return {name: rng.standard_normal(a.shape, np.float32) for name, a in empty.items()}
+
+
+def decode_step(
     session: Session, token_ids: NDArray[Any], past_lengths: NDArray[np.int32], cache: Arrays
 ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     """Logits after the last step, and the cache with the new steps."""

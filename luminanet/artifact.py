@@ -78,14 +78,14 @@ def write(directory: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Ar
             (fresh / name).write_bytes(data)
         (fresh / MANIFEST).write_text(manifest.to_json(), "utf-8")
         fresh.chmod(0o755)
-        _swap(fresh, directory)
+        swap(fresh, directory)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return Artifact(directory, manifest)
 
 
-def _swap(fresh: Path, directory: Path) -> None:
-    """Renames `fresh` to `directory`; what was there comes back if that fails."""
+def swap(fresh: Path, directory: Path) -> None:
+    """Renames `fresh` to `directory`; what was there goes, or comes back if that fails."""
     if not directory.exists():
         fresh.rename(directory)
         return

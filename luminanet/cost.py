@@ -34,4 +34,4 @@ def _shared(topology: Topology) -> int:
         return 0
     intervals = {i for c in topology.clusters for i in c.intervals if i.stop - i.start > 1}
     pooling = len(intervals) * shape.window * shape.embedding
-    return shape.vocab_size * shape.embedding + pooling
+    return shape.vocab_size * topology.outputs + pooling

@@ -8,6 +8,7 @@ LuminaNetError
 ├── ArtifactError        a frozen artifact that is missing, damaged or not to be trusted
 ├── ExportError          a graph that could not be built
 │   └── VerificationError    a graph that disagrees with the numpy reference
+├── DeviceError          a GPU, or its driver, that does not do what it is asked
 └── MissingExtraError    an optional library is not installed
 """
 
@@ -42,6 +43,10 @@ class ExportError(LuminaNetError):
 
 class VerificationError(ExportError):
     """A graph that disagrees with the numpy reference."""
+
+
+class DeviceError(LuminaNetError):
+    """A GPU, or its driver, that does not do what it is asked."""
 
 
 class MissingExtraError(LuminaNetError):

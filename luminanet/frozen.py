@@ -46,13 +46,20 @@ class ImageHead:
 
 @dataclass(frozen=True, slots=True)
 class TextHead:
-    """Embedding (tied with the output layer) and the two layer norms around the clusters."""
+    """Embedding, the two layer norms around the clusters, and the output layer if it is not tied
+    to the embedding."""
 
     embed_VE: Array
     norm_in_scale_E: Array
     norm_in_bias_E: Array
-    norm_out_scale_E: Array
-    norm_out_bias_E: Array
+    norm_out_scale_O: Array
+    norm_out_bias_O: Array
+    output_VO: Array | None = None
+
+    @property
+    def vocabulary_VO(self) -> Array:  # noqa: N802 - a tensor with its shape
+        """The matrix of the output layer."""
+        return self.embed_VE if self.output_VO is None else self.output_VO
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +92,18 @@ class FrozenNet:
 
 def _head_shapes(topology: Topology) -> dict[str, tuple[int, ...]]:
     if isinstance(topology.input, TextInput):
-        v, e = topology.input.vocab_size, topology.input.embedding
-        norms = ("norm_in_scale_E", "norm_in_bias_E", "norm_out_scale_E", "norm_out_bias_E")
-        return {"embed_VE": (v, e)} | dict.fromkeys(norms, (e,))
+        v, e, o = topology.input.vocab_size, topology.input.embedding, topology.outputs
+        shapes: dict[str, tuple[int, ...]] = {"embed_VE": (v, e)}
+        shapes |= dict.fromkeys(("norm_in_scale_E", "norm_in_bias_E"), (e,))
+        shapes |= dict.fromkeys(("norm_out_scale_O", "norm_out_bias_O"), (o,))
+        return shapes if topology.input.tied else shapes | {"output_VO": (v, o)}
     c = topology.input.channels
     return {"mean_C": (c,), "std_C": (c,), "bias_O": (topology.outputs,)}
 
 
 def _check(weights: object, shapes: dict[str, tuple[int, ...]], where: str) -> None:
-    names = {field.name for field in fields(weights)}  # type: ignore[arg-type]
+    given = fields(weights)  # type: ignore[arg-type]
+    names = {field.name for field in given if getattr(weights, field.name) is not None}
     if names != set(shapes):
         raise TopologyError(f"{where}: weights {sorted(names)} do not fit the kind of input")
     for name, shape in shapes.items():

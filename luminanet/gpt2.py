@@ -2,11 +2,11 @@
 
 Tensor names and layouts are those of Hugging Face's GPT2LMHeadModel without the `transformer.`
 prefix (Conv1D weights are [in, out]; the output layer is tied to `wte`). Shape legend: B batch,
-T tokens, E width, A heads, K width of a head, V vocabulary.
+T tokens, E width, A heads, K width of a head, V vocabulary, P tokens before, S = P + T.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from luminanet.errors import TopologyError
 from luminanet.reference import layer_norm
+
+Past = tuple[NDArray[Any], NDArray[Any]]
+"""Keys and values of one layer, each [B, A, P, K]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,31 +89,43 @@ class Gpt2Net:
         )
 
 
-def forward(net: Gpt2Net, tokens_BT: NDArray[Any]) -> NDArray[np.float64]:
-    """Logits after every token, [B, T, V], in float64 and without a cache."""
-    t = {name: array.astype(np.float64) for name, array in net.tensors.items()}
+def forward(
+    net: Gpt2Net, tokens_BT: NDArray[Any], pasts: Sequence[Past] = ()
+) -> NDArray[np.float64]:
+    """Logits after every token, [B, T, V], in float64 and without a cache.
+
+    `pasts`: for each layer what stands before the tokens, P tokens in every row; none: nothing.
+    """
     batch, length = tokens_BT.shape
-    x_BTE = t["wte.weight"][tokens_BT] + t["wpe.weight"][:length]
+    past = pasts[0][0].shape[2] if pasts else 0
+
+    def t(name: str) -> NDArray[np.float64]:
+        return net.tensors[name].astype(np.float64)
+
+    x_BTE = net.tensors["wte.weight"][tokens_BT] + t("wpe.weight")[past : past + length]
     for layer in range(net.config.layers):
         p = f"h.{layer}."
 
         def linear(x: NDArray[Any], name: str, p: str = p) -> NDArray[np.float64]:
-            return np.asarray(x @ t[f"{p}{name}.weight"] + t[f"{p}{name}.bias"])
+            return np.asarray(x @ t(f"{p}{name}.weight") + t(f"{p}{name}.bias"))
 
-        normed = layer_norm(x_BTE, t[p + "ln_1.weight"], t[p + "ln_1.bias"])
+        normed = layer_norm(x_BTE, t(p + "ln_1.weight"), t(p + "ln_1.bias"))
         q, k, v = (
             part.reshape(batch, length, net.config.heads, -1).swapaxes(1, 2)
             for part in np.split(linear(normed, "attn.c_attn"), 3, axis=-1)
         )
-        scores_BATT = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
-        scores_BATT = np.where(np.tri(length, dtype=bool), scores_BATT, -np.inf)
-        weights = np.exp(scores_BATT - scores_BATT.max(-1, keepdims=True))
+        if pasts:
+            k, v = (np.concatenate(pair, 2) for pair in zip(pasts[layer], (k, v), strict=True))
+        scores_BATS = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+        seen_TS = np.tri(length, past + length, past, dtype=bool)
+        scores_BATS = np.where(seen_TS, scores_BATS, -np.inf)
+        weights = np.exp(scores_BATS - scores_BATS.max(-1, keepdims=True))
         mixed = (weights / weights.sum(-1, keepdims=True)) @ v
         x_BTE = x_BTE + linear(mixed.swapaxes(1, 2).reshape(batch, length, -1), "attn.c_proj")
-        normed = layer_norm(x_BTE, t[p + "ln_2.weight"], t[p + "ln_2.bias"])
+        normed = layer_norm(x_BTE, t(p + "ln_2.weight"), t(p + "ln_2.bias"))
         x_BTE = x_BTE + linear(gelu_tanh(linear(normed, "mlp.c_fc")), "mlp.c_proj")
-    normed = layer_norm(x_BTE, t["ln_f.weight"], t["ln_f.bias"])
-    return np.asarray(normed @ t["wte.weight"].T)
+    normed = layer_norm(x_BTE, t("ln_f.weight"), t("ln_f.bias"))
+    return np.asarray(normed @ t("wte.weight").T)
 
 
 def gelu_tanh(x: NDArray[Any]) -> NDArray[np.float64]:

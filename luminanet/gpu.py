@@ -17,13 +17,14 @@ class Gpu:
 
 
 def find_gpu(driver: str = DRIVER) -> Gpu | None:
-    """None without a driver or without a GPU that it may use."""
+    """None without a driver, with one that does not start, or without a GPU that it may use."""
     try:
         cuda = ctypes.CDLL(driver)
-    except OSError:
+        refused = cuda.cuInit(0)
+    except (OSError, AttributeError):  # no such library, or one that is no driver
         return None
     device, count = ctypes.c_int(), ctypes.c_int()
-    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+    if refused or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
         return None
     name, numbers = ctypes.create_string_buffer(256), (ctypes.c_int(), ctypes.c_int())
     failed = [

@@ -3,6 +3,9 @@
     manifest.json    this file's Manifest: what it is, its files with hashes, its figures
     model.onnx       the static graph in float32
     model.*.onnx     the same network in another form or precision (GraphEntry)
+    model.tensorrt.onnx    GPT-2, when TensorRT was asked for: standard operators alone
+    decode.onnx      text: the same network with the sampler inside, any number of tokens a call
+    decode.K.onnx    the same for a GPT-2, K tokens a call; decode.*.onnx as model.*.onnx
     topology.json    the architecture (LuminaNet only)
     tokenizer.json   text models only
 
@@ -16,6 +19,8 @@ ONNX interface of a graph that gives logits, by task:
         token_ids int64 [batch, steps], past_lengths int32 [batch] (tokens in the cache before),
         past_keys.N, past_values.N float32 [batch, heads, context, head width]
         -> logits float32 [batch, vocab] after the last step, present_keys.N, present_values.N
+
+That of a graph that decodes is told in export/decode.py, its sampler in sampling.py.
 """
 
 import json
@@ -31,12 +36,17 @@ from luminanet.untrusted import line, mapping, number, parse, plain, shown, whol
 FORMAT = 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+TENSORRT_MODEL = "model.tensorrt.onnx"
 TOPOLOGY = "topology.json"
 TOKENIZER = "tokenizer.json"
-GRAPH_FILE = re.compile(r"model(\.[a-z0-9-]{1,20}){0,2}\.onnx")
+GRAPH_FILE = re.compile(r"(?:model|decode)(\.[a-z0-9-]{1,20}){0,2}\.onnx")
+DECODE = "decode"
+"""What the name of a file with a graph that decodes begins with; others begin with "model"."""
 SHA256 = re.compile("[0-9a-f]{64}")
 MAX_FILE_BYTES = 1 << 31
 MAX_GRAPHS = 32
+MAX_STEPS = 64
+"""The most tokens that one call of a decode graph draws."""
 LIMITS = {
     "parameters": 1 << 40,
     "macs": 1 << 40,
@@ -72,9 +82,18 @@ class Precision(StrEnum):
 
 
 class Role(StrEnum):
-    """What a graph gives."""
+    """What a graph gives: logits, or tokens that it has drawn."""
 
     LOGITS = "logits"
+    DECODE = "decode"
+
+
+class Runtime(StrEnum):
+    """What a graph is made for: onnxruntime on a CPU, TensorRT, or both of them."""
+
+    ANY = "any"
+    CPU = "cpu"
+    TENSORRT = "tensorrt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +115,15 @@ class GraphEntry:
     verified_within: float
     """Error against the numpy reference that was allowed, and kept. fp32: largest |difference| of
     the logits over the largest |logit| (1 at least); others: root mean square of one over that of
-    the other."""
+    the other. A graph that decodes: largest difference of a log-probability, in nats, from that of
+    the graph of its form and precision that gives logits."""
     from_batch: int = 1
     """The smallest batch that this graph, of those of its precision, computes fastest."""
     role: Role = Role.LOGITS
+    steps: int = 0
+    """Tokens that a call of a graph that decodes draws; 0: as many as each call asks for."""
+    runtime: Runtime = Runtime.ANY
+    """A server on a CPU leaves out what is for TensorRT, and no plan is built of what is not."""
     examples: Mapping[str, float] = field(default_factory=dict)
     """What it does and loses on real examples, where some were given; units are in the names."""
 
@@ -172,6 +196,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
     for name, most in LIMITS.items():
         whole(getattr(manifest, name), name, most)
     _check_graphs(manifest.graphs, raw["files"])
+    _check_decoding(manifest)
     return manifest
 
 
@@ -186,11 +211,17 @@ def _file(raw: Any) -> FileEntry:
 def _graph(raw: Any, name: str) -> GraphEntry:
     raw = mapping(raw, name)
     raw |= {"precision": Precision(raw["precision"]), "role": Role(raw["role"])}
+    raw["runtime"] = Runtime(raw.get("runtime", Runtime.ANY))
     entry = GraphEntry(**raw | {"examples": _numbers(raw["examples"], "examples")})
     plain(entry.form, "form")
     plain(entry.reason, "reason")
     whole(entry.nodes, "nodes", 1 << 24)
     whole(entry.from_batch, "from_batch", 1 << 24, least=1)
+    whole(entry.steps, "steps", MAX_STEPS)
+    if name.startswith(DECODE) != (entry.role is Role.DECODE):
+        raise ValueError(f"{name} has the role {entry.role}, which is not that of its name")
+    if entry.steps and entry.role is not Role.DECODE:
+        raise ValueError(f"{name} gives logits, and steps is {entry.steps}")
     number(entry.verified_within, "verified_within")
     return entry
 
@@ -208,5 +239,20 @@ def _check_graphs(graphs: Mapping[str, GraphEntry], files: Mapping[str, FileEntr
     if set(graphs) != found:
         raise ValueError(f"graphs and files disagree about {shown(min(set(graphs) ^ found))}")
     plainest = graphs.get(MODEL)
-    if plainest is None or (plainest.precision, plainest.role) != (Precision.FP32, Role.LOGITS):
-        raise ValueError(f"it has no {MODEL} in fp32 that gives logits")
+    if (
+        plainest is None
+        or (plainest.precision, plainest.role) != (Precision.FP32, Role.LOGITS)
+        or plainest.runtime is Runtime.TENSORRT
+    ):
+        raise ValueError(f"it has no {MODEL} in fp32 that gives logits on a CPU")
+
+
+def _check_decoding(manifest: Manifest) -> None:
+    """Raises ValueError unless the graphs that decode are such as the network can have."""
+    for name, entry in manifest.graphs.items():
+        if entry.role is not Role.DECODE:
+            continue
+        if manifest.task is not Task.GENERATION:
+            raise ValueError(f"{name} decodes, and the task is {manifest.task}")
+        if bool(entry.steps) != (manifest.family is Family.GPT2):
+            raise ValueError(f"{name} has steps {entry.steps}, which no {manifest.family} has")

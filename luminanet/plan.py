@@ -150,11 +150,11 @@ def check_machine(info: PlanInfo, gpu: Gpu | None, version: str | None, where: s
 
     `version` is that of the module the plan was built with, here; None when it is missing.
     """
-    again = _rebuild(Path(where).parent, info)
+    again = rebuild_command(Path(where).parent, info)
     if version is None:
         raise ArtifactError(
             f"{where} was built with {info.module} {info.version}, which is not installed: "
-            f"install that, or serve {info.model} without a plan"
+            f"install that, or serve the artifact without a plan"
         )
     if version != info.version:
         raise ArtifactError(
@@ -164,7 +164,7 @@ def check_machine(info: PlanInfo, gpu: Gpu | None, version: str | None, where: s
     if gpu is None:
         raise ArtifactError(
             f"{where} is a plan for a GPU, and this machine shows none (no driver, or no device "
-            f"in the container): serve {info.model} on the CPU, or rebuild the plan on a machine "
+            f"in the container): serve the artifact on the CPU, or rebuild the plan on a machine "
             f"with a GPU with {again}"
         )
     if gpu.capability not in info.capabilities:
@@ -186,7 +186,7 @@ def open_plan(path: Path) -> PlanInfo:
 
 def read_plan(path: Path, info: PlanInfo, onnx_sha256: str) -> bytes:
     """The plan's bytes, after the graph's hash and the plan's own were checked (ArtifactError)."""
-    again = f"rebuild it with {_rebuild(path.parent, info)}"
+    again = f"rebuild it with {rebuild_command(path.parent, info)}"
     if info.onnx_sha256 != onnx_sha256:
         raise ArtifactError(f"{path} was built from another {info.model}: {again}")
     if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
@@ -197,7 +197,7 @@ def read_plan(path: Path, info: PlanInfo, onnx_sha256: str) -> bytes:
     return data
 
 
-def _rebuild(directory: Path, info: PlanInfo) -> str:
+def rebuild_command(directory: Path, info: PlanInfo) -> str:
     """The command that builds this plan again, in backquotes."""
     model = f"--model {info.model}" if info.model != MODEL else ""
     return f"`{' '.join(filter(None, [REBUILD, str(directory), model, info.command]))}`"

@@ -63,9 +63,11 @@ def forward_text(net: FrozenNet, head: TextHead, tokens_BW: NDArray[Any]) -> Arr
         c.id: np.concatenate([nothing, *(pool(by_lag_BWE, i) for i in c.intervals)], axis=1)
         for c in net.topology.clusters
     }
-    out_BE = two_pass(net, seen, batch) + by_lag_BWE[:, 0]
-    normed_BE = layer_norm(out_BE, head.norm_out_scale_E, head.norm_out_bias_E)
-    return np.asarray(normed_BE @ head.embed_VE.T, np.float64)
+    out_BO = two_pass(net, seen, batch)
+    if head.output_VO is None:
+        out_BO = out_BO + by_lag_BWE[:, 0]
+    normed_BO = layer_norm(out_BO, head.norm_out_scale_O, head.norm_out_bias_O)
+    return np.asarray(normed_BO @ head.vocabulary_VO.T, np.float64)
 
 
 def two_pass(net: FrozenNet, seen: dict[int, Array], batch: int) -> Array:

@@ -36,12 +36,12 @@ Sources: Gumbel-max trick, exponential clocks (Yellott 1977; Maddison et al. 201
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from luminanet.reference import NO_TOKEN
 
@@ -55,6 +55,16 @@ UNIFORM_BITS = 23
 ATTEMPT_SHIFT = 16
 POSITION_SHIFT = 32
 LOWEST_TEMPERATURE = 1e-6
+INPUTS: Mapping[str, DTypeLike] = {
+    "temperature": np.float32,
+    "top_k": np.int64,
+    "top_p": np.float32,
+    "min_p": np.float32,
+    "repetition_penalty": np.float32,
+    "seeds": np.int64,
+    "positions": np.int64,
+}
+"""The inputs of the sampler in a graph, each [batch]; `asked` gives them for one row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,19 @@ class Sampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int = 0
+
+
+def asked(sampling: Sampling, position: int = 0) -> dict[str, float]:
+    """The value of every one of INPUTS for a row whose text has drawn `position` tokens."""
+    return {
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        "seeds": sampling.seed,
+        "positions": position,
+    }
 
 
 class Blocks(NamedTuple):

@@ -87,6 +87,12 @@ def _check_parts(raw: Any) -> None:
             found = found.get("type")
         if found != kind:
             raise ValueError(f"its {part} is {shown(found)}, and only {kind} is taken")
+    model = raw["model"]
+    if isinstance(model, dict) and model.get("dropout") is not None:
+        raise ValueError(
+            f"its model has dropout {shown(model['dropout'])}, so that a text is other tokens "
+            "each time: set it to null"
+        )
 
 
 class TextStream:

@@ -91,9 +91,13 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True)
 class TextInput:
+    """A window of tokens. `tied`: the output layer is the embedding again, to which the last
+    token's is added; otherwise it is a table of its own, as wide as `outputs`."""
+
     vocab_size: int
     embedding: int
     window: int
+    tied: bool = True
 
     def inputs(self, field: Patch | Interval) -> int:
         return self.embedding if isinstance(field, Interval) else 0
@@ -140,7 +144,7 @@ class Topology:
     """A whole architecture. Refuses to exist when it makes no sense (TopologyError).
 
     `channel` is the width of every message (the paper's d_hidden), `outputs` the number of
-    classes (images) or the embedding width (text: the output layer is tied to the embedding).
+    classes (images) or the width of what the output layer reads (text).
     """
 
     input: ImageInput | TextInput
@@ -168,9 +172,9 @@ class Topology:
         if isinstance(self.input, TextInput):
             if min(self.input.vocab_size, self.input.embedding, self.input.window) < 1:
                 raise TopologyError("vocab_size, embedding and window must be at least 1")
-            if self.outputs != self.input.embedding:
+            if self.input.tied and self.outputs != self.input.embedding:
                 raise TopologyError(
-                    f"outputs is {self.outputs}; for text it must equal the embedding width "
+                    f"outputs is {self.outputs}; it must equal the embedding width "
                     f"{self.input.embedding}, because the output layer is tied to it"
                 )
         elif min(self.input.channels, self.input.height, self.input.width) < 1:
@@ -235,7 +239,9 @@ class Topology:
     def parameters(self) -> int:
         """All learned numbers: clusters, one gate per connection, and the input/output layers."""
         if isinstance(self.input, TextInput):
-            shared = self.input.vocab_size * self.input.embedding + 4 * self.input.embedding
+            tables = self.input.embedding + (0 if self.input.tied else self.outputs)
+            norms = 2 * (self.input.embedding + self.outputs)
+            shared = self.input.vocab_size * tables + norms
         else:
             shared = self.outputs
         return shared + len(self.connections) + sum(map(self.cluster_parameters, self.clusters))

@@ -46,7 +46,13 @@ def serve(settings: Settings) -> None:
         level=settings.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s"
     )
     with listen(settings.host, settings.port) as listener:
-        models = load(settings.artifacts, settings.compute_threads, settings.precision)
+        models = load(
+            settings.artifacts,
+            settings.compute_threads,
+            settings.precision,
+            settings.steps,
+            settings.reproducible,
+        )
         make_server(create_app(settings, models), settings).run(sockets=[listener])
 
 

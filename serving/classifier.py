@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from luminanet.manifest import Manifest
 from serving.engine import Engine, Finish, Job, failure
 from serving.errors import ApiError
-from serving.graph import IMAGE_SHAPE
+from serving.interface import IMAGE_SHAPE
 from serving.metrics import EngineMetrics
 from serving.runtime import Backend
 

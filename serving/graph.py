@@ -1,22 +1,27 @@
-"""Which ONNX bytes may reach the runtime: self-contained, of our versions and operators, with our
-interface, and with weights that are as large as they say."""
+"""Which ONNX bytes may reach the runtime: self-contained, of our versions and operators, and with
+weights that are as large as they say. The same holds for every graph inside a graph that decodes,
+and its loops are counted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
 from luminanet.errors import ArtifactError
-from luminanet.manifest import Family, Manifest, Task
+from luminanet.manifest import Role
 from luminanet.untrusted import line, shown
-from serving.runtime import Tensor
 
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"
 OPSETS = {"": 20, MICROSOFT: 1}
-IMAGE_SHAPE = (3, 32, 32)
 MAX_NODES = 100_000
-MAX_STATE_BYTES = 1 << 30
-"""What one sequence may keep between two tokens."""
+MAX_DEPTH = 8
+"""Graphs inside graphs; those of this project have 7."""
+LOOP, STEPS = "Loop", "steps"
+GRAPHS: Mapping[str, frozenset[str]] = {
+    LOOP: frozenset(["body"]),
+    "If": frozenset(["then_branch", "else_branch"]),
+}
+"""Operators with graphs as attributes, and the names of these."""
 OPERATORS = {
     "": {
         *("Add", "Cast", "Concat", "DequantizeLinear", "DynamicQuantizeLinear", "Expand"),
@@ -29,15 +34,26 @@ OPERATORS = {
     },
 }
 """What export/ writes into a graph that gives logits: no loops, no branches, no files."""
-ITEM_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 16: 2}
+SAMPLER = {
+    *("And", "ArgMax", "ArgMin", "BitShift", "BitwiseXor", "Div", "Equal", "GatherElements"),
+    *("GatherND", "Greater", "GreaterOrEqual", "Identity", "IsNaN", "Less", "LessOrEqual", "Log"),
+    *("LogSoftmax", "Max", "Min", "NonZero", "Or", "Reciprocal", "ReduceMin", "ReduceSum"),
+    *("ScatterElements", "Softmax", "Sub", "TopK", "Where", *GRAPHS),
+}
+"""What a graph that decodes has besides."""
+INT64 = 7
+"""onnx.TensorProto.INT64, without importing onnx."""
+ITEM_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 13: 8, 16: 2}
 """Bytes of a number, by onnx.TensorProto.DataType."""
 
 
-def check_graph(data: bytes, where: str) -> None:
+def check_graph(data: bytes, where: str, role: Role = Role.LOGITS, most_turns: int = 0) -> None:
     """Raises ArtifactError unless `data` is a graph that this build may run.
 
     It is parsed from bytes without its external data. A graph that refers to other files is
     refused wherever the reference hides: initializers, attributes, nested subgraphs, functions.
+    In a graph that decodes, a loop turns as often as the input `steps` says, or a constant number
+    of times, `most_turns` at most; loops in loops may not hold a third.
     """
     import onnx
 
@@ -58,16 +74,24 @@ def check_graph(data: bytes, where: str) -> None:
         )
     for message in _messages(model):
         _check_self_contained(message, where)
-    if model.functions or model.training_info or model.graph.sparse_initializer:
+    if model.functions or model.training_info:
         raise ArtifactError(
-            f"{where} has functions, training graphs or sparse weights: freeze the model again"
+            f"{where} has functions or training graphs: freeze the model again with this version"
         )
-    if len(model.graph.node) > MAX_NODES:
-        raise ArtifactError(f"{where} has {len(model.graph.node)} nodes, more than {MAX_NODES}")
-    for node in model.graph.node:
-        _check_node(node, where)
-    for tensor in model.graph.initializer:
-        _check_size(tensor, where)
+    graphs = list(_graphs(model.graph))
+    count = sum(len(graph.node) for graph, _ in graphs)
+    if count > MAX_NODES:
+        raise ArtifactError(f"{where} has {count} nodes, more than {MAX_NODES}")
+    for graph, depth in graphs:
+        if depth > MAX_DEPTH:
+            raise ArtifactError(f"{where} has more than {MAX_DEPTH} graphs in each other")
+        if graph.sparse_initializer:
+            raise ArtifactError(f"{where} has sparse weights: freeze the model again")
+        for node in graph.node:
+            _check_node(node, role, where)
+        for tensor in graph.initializer:
+            _check_size(tensor, where)
+    _check_loops(model.graph, _turns(graphs), most_turns, where)
 
 
 def _messages(message: Any) -> Iterator[Any]:
@@ -90,21 +114,84 @@ def _check_self_contained(message: Any, where: str) -> None:
         raise ArtifactError(f"{where} holds a compiled binary (EPContext): freeze the model again")
 
 
-def _check_node(node: Any, where: str) -> None:
-    """Only known operators, with numbers and texts as attributes: no graphs, no tensors."""
+def _graphs(graph: Any, depth: int = 0) -> Iterator[tuple[Any, int]]:
+    """A graph and all graphs in its nodes, each with its depth; too deep ones are not entered."""
+    yield graph, depth
+    if depth <= MAX_DEPTH:
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    yield from _graphs(attribute.g, depth + 1)
+
+
+def _check_node(node: Any, role: Role, where: str) -> None:
+    """Only known operators, with numbers and texts as attributes, and no tensors. Graphs are the
+    attributes of loops and branches alone, in a graph that decodes."""
     domain = "" if node.domain == "ai.onnx" else node.domain
-    if node.op_type not in OPERATORS.get(domain, ()):
+    known = OPERATORS.get(domain, set())
+    if role is Role.DECODE and not domain:
+        known = known | SAMPLER
+    if node.op_type not in known:
         raise ArtifactError(
             f"{where} has a node {shown(node.op_type)} of domain {shown(domain)}, which no graph "
             "of this project has: freeze the model again with this version"
         )
+    graphs = GRAPHS.get(node.op_type, frozenset())
     for attribute in node.attribute:
-        holds = any(field.type == field.TYPE_MESSAGE for field, _ in attribute.ListFields())
+        fields = (field for field, _ in attribute.ListFields())
+        holds = {field.name for field in fields if field.type == field.TYPE_MESSAGE}
+        if attribute.name in graphs and holds == {"g"} and not attribute.ref_attr_name:
+            continue
         if holds or attribute.ref_attr_name:
             raise ArtifactError(
                 f"{where} has a node {node.op_type} with a graph or tensor as attribute, which no "
                 "graph of this project has: freeze the model again with this version"
             )
+
+
+def _turns(graphs: list[tuple[Any, int]]) -> Mapping[str, int]:
+    """The whole numbers that loops may be counted by: constants of names that nothing else has."""
+    found: dict[str, int] = {}
+    taken = {""}  # the name of an input that is left out
+    for graph, _ in graphs:
+        for tensor in graph.initializer:
+            if tensor.name in found:
+                taken.add(tensor.name)
+            if tensor.data_type == INT64 and not tensor.dims:
+                found[tensor.name] = int.from_bytes(tensor.raw_data, "little", signed=True)
+            else:
+                taken.add(tensor.name)
+        taken.update(value.name for value in graph.input)
+        taken.update(name for node in graph.node for name in node.output)
+    return {name: turns for name, turns in found.items() if name not in taken}
+
+
+def _check_loops(
+    graph: Any, turns: Mapping[str, int], most_turns: int, where: str, around: tuple[bool, ...] = ()
+) -> None:
+    """`around`: of each loop that the graph lies in, whether it turns `steps` times."""
+    for node in graph.node:
+        inside = around
+        if node.op_type == LOOP:
+            count = node.input[0] if node.input else ""
+            is_steps = count == STEPS and not around and _is_input(graph, STEPS)
+            is_counted = around in ((), (True,)) and 0 <= turns.get(count, -1) <= most_turns
+            if not (is_steps or is_counted):
+                raise ArtifactError(
+                    f"{where} has a loop that may turn more than {most_turns} times, or in other "
+                    "loops: freeze the model again with this version"
+                )
+            inside = (*around, is_steps)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _check_loops(attribute.g, turns, most_turns, where, inside)
+
+
+def _is_input(graph: Any, name: str) -> bool:
+    """Whether this is an input of a whole graph, and of nothing else there."""
+    made = {output for node in graph.node for output in node.output}
+    made |= {tensor.name for tensor in graph.initializer}
+    return name in {value.name for value in graph.input} and name not in made
 
 
 def _check_size(tensor: Any, where: str) -> None:
@@ -122,56 +209,3 @@ def _check_size(tensor: Any, where: str) -> None:
             f"{tensor.data_type} and holds {len(tensor.raw_data)} bytes of it: it is damaged, "
             "freeze the model again"
         )
-
-
-def check_state(manifest: Manifest, where: str) -> None:
-    """Raises ArtifactError when one sequence would need more memory than any real one."""
-    if state_bytes(manifest) > MAX_STATE_BYTES:
-        raise ArtifactError(
-            f"{where} asks for {state_bytes(manifest):,} bytes for each sequence, more than "
-            f"{MAX_STATE_BYTES:,}: freeze a model with a shorter context"
-        )
-
-
-def state_bytes(manifest: Manifest) -> int:
-    """A window or a cache, and logits: what one row of a batch is bound to."""
-    cache = 8 * manifest.layers * manifest.heads * manifest.context * manifest.head_width
-    images = 4 * prod(IMAGE_SHAPE) if manifest.task is Task.CLASSIFICATION else 0
-    return cache + images + 8 * manifest.context + 4 * (manifest.vocab_size + len(manifest.labels))
-
-
-def check_interface(
-    manifest: Manifest, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], where: str
-) -> None:
-    """Raises ArtifactError unless the graph has the interface told in luminanet/manifest.py."""
-    for kind, expected, found in zip(
-        ("inputs", "outputs"), interface(manifest), (inputs, outputs), strict=True
-    ):
-        if {tensor.name: tensor for tensor in found} != {t.name: t for t in expected}:
-            raise ArtifactError(
-                f"{where} has {kind} {'; '.join(map(str, found))}, but its manifest asks for "
-                f"{'; '.join(map(str, expected))}: freeze the model again"
-            )
-
-
-def interface(manifest: Manifest) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The inputs and outputs that a model of this manifest has."""
-    if manifest.task is Task.CLASSIFICATION:
-        images = Tensor("images", "float32", (None, *IMAGE_SHAPE))
-        return (images,), (Tensor("logits", "float32", (None, len(manifest.labels))),)
-    logits = Tensor("logits", "float32", (None, manifest.vocab_size))
-    if manifest.family is Family.LUMINANET:
-        return (Tensor("token_ids", "int64", (None, manifest.context)),), (logits,)
-    steps = Tensor("token_ids", "int64", (None, None))
-    lengths = Tensor("past_lengths", "int32", (None,))
-    past, present = _cache(manifest, "past"), _cache(manifest, "present")
-    return (steps, lengths, *past), (logits, *present)
-
-
-def _cache(manifest: Manifest, side: str) -> tuple[Tensor, ...]:
-    shape = (None, manifest.heads, manifest.context, manifest.head_width)
-    return tuple(
-        Tensor(f"{side}_{part}.{layer}", "float32", shape)
-        for layer in range(manifest.layers)
-        for part in ("keys", "values")
-    )

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from serving.errors import ImageError
-from serving.graph import IMAGE_SHAPE
+from serving.interface import IMAGE_SHAPE
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SIZE = IMAGE_SHAPE[1:]

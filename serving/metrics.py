@@ -42,18 +42,24 @@ class Metrics:
             *MODEL,
         )
         self.inter_token = self._histogram(
-            "inter_token_latency_seconds", "Between two tokens of a sequence", *MODEL
+            "inter_token_latency_seconds",
+            "Between two tokens of a sequence as they are handed over: those of one call of the "
+            "network come together, the first after all the wait and the others after 0 s",
+            *MODEL,
         )
         self.per_output_token = self._histogram(
             "time_per_output_token_seconds",
-            "(last - first) / (tokens - 1) of a sequence that ended by itself",
+            "(last - first) / (tokens - 1) of a sequence that ended by itself, as handed over",
             *MODEL,
         )
         self.inference = self._histogram(
-            "inference_duration_seconds", "One run of the network", *MODEL, "phase"
+            "inference_duration_seconds",
+            "One call of the network; phase decode: of several tokens a sequence",
+            *MODEL,
+            "phase",
         )
         self.batch_size = self._histogram(
-            "batch_size", "Sequences or images in one run", *MODEL, buckets=BATCH_BUCKETS
+            "batch_size", "Sequences or images in one call", *MODEL, buckets=BATCH_BUCKETS
         )
         self.running = self._gauge("requests_running", "Requests in the batch", *MODEL)
         self.waiting = self._gauge("requests_waiting", "Requests in the queue", *MODEL)
@@ -64,7 +70,9 @@ class Metrics:
             "requests_finished", "Requests that left the engine", *MODEL, "finish_reason"
         )
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of admitted prompts", *MODEL)
-        self.generation_tokens = self._counter("generation_tokens", "Tokens generated", *MODEL)
+        self.generation_tokens = self._counter(
+            "generation_tokens", "Tokens generated and not dropped", *MODEL
+        )
         self.state_bytes = self._gauge(
             "sequence_state_bytes", "Decoding state that one sequence holds", *MODEL
         )

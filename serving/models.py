@@ -6,19 +6,13 @@ from pathlib import Path
 
 from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError
-from luminanet.manifest import MANIFEST, TOKENIZER, Family, Manifest, Precision, Role, Task
+from luminanet.manifest import MANIFEST, TOKENIZER, Family, Manifest, Task
 from luminanet.tokenizer import Tokenizer
 from serving.errors import RequestError
-from serving.graph import check_graph, check_interface, check_state
-from serving.memory import allowance, ceiling
-from serving.runtime import Backend, ByBatch, OrtCpu
+from serving.runtime import Backend
+from serving.selection import How, drawing, load_graphs, logits, of_one_row
 from serving.settings import Served
 
-PRECISIONS: Mapping[Served, tuple[Precision, ...]] = {
-    "fp32": (Precision.FP32,),
-    "int8": (Precision.INT8, Precision.INT8_BATCH),
-}
-"""What may be served -> the graphs that do it; each has its batch sizes."""
 MAX_TOKENIZER_BYTES = 1 << 26
 
 
@@ -33,10 +27,17 @@ class ImageModel:
 class TextModel:
     manifest: Manifest
     backend: Backend
+    """The graphs that draw tokens."""
     tokenizer: Tokenizer
     longest_token: int
     """Characters that one token can stand for at most."""
-    precision: Served = "fp32"
+    how: How
+    prompts: Backend | None = None
+    """GPT-2: the graph that fills the cache with a prompt."""
+
+    @property
+    def precision(self) -> Served:
+        return self.how.precision
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt. Raises RequestError when it does not fit into the context."""
@@ -67,8 +68,18 @@ class Models:
         return [*([self.image] if self.image else []), *self.text.values()]
 
 
-def load(root: Path, threads: int, precision: Served = "fp32") -> Models:
-    """All artifacts under `root`. Raises ArtifactError when one is bad or there is none."""
+def load(
+    root: Path,
+    threads: int,
+    precision: Served = "fp32",
+    steps: int = 4,
+    reproducible: bool = False,
+) -> Models:
+    """All artifacts under `root`; Settings of the same names say what the rest is.
+
+    Raises ArtifactError when one is bad or there is none.
+    """
+    how = How(threads, precision, steps, reproducible)
     text: dict[Family, TextModel] = {}
     image: ImageModel | None = None
     try:
@@ -80,9 +91,9 @@ def load(root: Path, threads: int, precision: Served = "fp32") -> Models:
                     f"keep one of them under {root}"
                 )
             if task is Task.GENERATION:
-                text[family] = _load_text(artifact, threads, precision)
+                text[family] = _load_text(artifact, how)
             else:
-                image = _load_image(artifact, threads, precision)
+                image = _load_image(artifact, how)
     except OSError as error:
         raise ArtifactError(f"{error.filename} cannot be read: {error.strerror}") from error
     if not text and image is None:
@@ -112,14 +123,15 @@ def find(root: Path) -> Iterator[Path]:
                     yield directory
 
 
-def _load_image(artifact: Artifact, threads: int, precision: Served) -> ImageModel:
+def _load_image(artifact: Artifact, how: How) -> ImageModel:
     labels = artifact.manifest.labels
     if not labels or len(set(labels)) != len(labels):
         raise ArtifactError(f"{artifact.directory}: its labels are missing or repeat")
-    return ImageModel(artifact.manifest, _backend(artifact, threads, precision), precision)
+    backend = load_graphs(artifact, logits(artifact, how), how)
+    return ImageModel(artifact.manifest, backend, how.precision)
 
 
-def _load_text(artifact: Artifact, threads: int, precision: Served) -> TextModel:
+def _load_text(artifact: Artifact, how: How) -> TextModel:
     manifest, where = artifact.manifest, artifact.directory / TOKENIZER
     tokenizer = _tokenizer(artifact)
     found = (tokenizer.vocab_size, tokenizer.end_id)
@@ -130,8 +142,10 @@ def _load_text(artifact: Artifact, threads: int, precision: Served) -> TextModel
             "freeze the model again"
         )
     longest = max(len(tokenizer.decode([token])) for token in range(tokenizer.vocab_size))
-    backend = _backend(artifact, threads, precision)
-    return TextModel(manifest, backend, tokenizer, longest, precision)
+    prompts, backend = None, load_graphs(artifact, drawing(artifact, how), how)
+    if manifest.family is Family.GPT2:
+        prompts = load_graphs(artifact, of_one_row(logits(artifact, how)), how)
+    return TextModel(manifest, backend, tokenizer, longest, how, prompts)
 
 
 def _tokenizer(artifact: Artifact) -> Tokenizer:
@@ -145,32 +159,3 @@ def _tokenizer(artifact: Artifact) -> Tokenizer:
         raise ArtifactError(f"{where} is damaged: {error}") from error
     except ArtifactError as error:
         raise error if str(where) in str(error) else ArtifactError(f"{where}: {error}") from error
-
-
-def _backend(artifact: Artifact, threads: int, precision: Served) -> Backend:
-    """The graphs of one precision. Raises ArtifactError when there is none, or one is bad."""
-    directory, manifest = artifact.directory, artifact.manifest
-    entries = {
-        name: entry.from_batch
-        for name, entry in manifest.graphs.items()
-        if entry.role is Role.LOGITS and entry.precision in PRECISIONS[precision]
-    }
-    if not entries:
-        raise ArtifactError(
-            f"{directory} has no graph in {precision}: freeze its checkpoint again with "
-            f"`python export/freeze.py ckpt.pt --precision {precision}`, or serve with "
-            "--precision fp32"
-        )
-    if len(set(entries.values())) != len(entries):
-        raise ArtifactError(f"{directory} has two graphs for one batch size: freeze it again")
-    check_state(manifest, str(directory))
-    return ByBatch({least: _graph(artifact, name, threads) for name, least in entries.items()})
-
-
-def _graph(artifact: Artifact, name: str, threads: int) -> Backend:
-    where, data = str(artifact.directory / name), artifact.read(name)
-    check_graph(data, where)
-    with ceiling(allowance(len(data), threads)):
-        backend = OrtCpu(data, threads, where)
-    check_interface(artifact.manifest, backend.inputs, backend.outputs, where)
-    return backend

@@ -2,7 +2,8 @@
 
 Every bound computation owns device buffers and an execution context of one batch size, copies its
 arrays in, replays a CUDA graph (recorded in its first call, after one plain run) and copies the
-results out. All of them work on one stream, one after another, and so share one workspace.
+results out. All of them work on one stream, one after another, and so share one workspace. What
+CUDA made for a computation is freed with it; it keeps the runtime that it came from.
 
 Checked by types and on the CPU as far as a machine without a GPU can; the tests of what it
 computes run where there is one (tests/serving/test_plan.py).
@@ -15,7 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from luminanet.artifact import Artifact
-from luminanet.errors import ArtifactError, MissingExtraError
+from luminanet.errors import ArtifactError, DeviceError
 from luminanet.gpu import find_gpu
 from luminanet.plan import (
     PLAN,
@@ -26,6 +27,7 @@ from luminanet.plan import (
     open_plan,
     read_plan,
 )
+from serving.device import Cuda, Owned
 from serving.runtime import Arrays, Step, Tensor
 
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
@@ -53,7 +55,7 @@ class PlanRuntime:
 
     def __init__(self, plan: bytes, info: PlanInfo, where: str) -> None:
         self._trt: Any = importlib.import_module(info.module)
-        self._cuda = Cuda()
+        self.cuda = Cuda()
         self._profiles = info.profiles
         logger = self._trt.Logger(self._trt.Logger.ERROR)
         self._runtime = self._trt.Runtime(logger)
@@ -63,13 +65,15 @@ class PlanRuntime:
                 f"{where}: {info.module} refuses the plan: update the GPU's driver, or rebuild the "
                 "plan with `python -m export.build_engine`"
             )
-        self._stream = self._cuda("cudaStreamCreate")
-        self._workspace = Memory(self._cuda, self._engine.device_memory_size_v2)
+        self.stream = self.cuda.owned("cudaStreamCreate", free="cudaStreamDestroy")
+        self._workspace_bytes = self._engine.device_memory_size_v2
+        self._workspace = self.cuda.memory(self._workspace_bytes)
         tensors = {mode: tuple(self._tensors(mode)) for mode in ("INPUT", "OUTPUT")}
         self.inputs, self.outputs = tensors["INPUT"], tensors["OUTPUT"]
 
     def bind(self, inputs: Arrays, outputs: Arrays) -> Step:
-        """As Backend.bind. Raises ArtifactError when no profile takes the batch.
+        """As Backend.bind. Raises ArtifactError when no profile takes the batch, DeviceError when
+        the GPU has not enough memory.
 
         A plan keeps nothing in place: an array that is input and output is copied both ways.
         """
@@ -79,7 +83,7 @@ class PlanRuntime:
         for name, array in inputs.items():
             if not context.set_input_shape(name, array.shape):
                 raise ArtifactError(f"the plan does not take {name} {list(array.shape)}")
-        return _Bound(self._cuda, context, self._stream, inputs, outputs)
+        return _Bound(self, context, inputs, outputs)
 
     def _context(self, profile: int) -> Any:
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -91,8 +95,9 @@ class PlanRuntime:
             config.set_execution_context_allocation_strategy(strategy)
             config.dynamic_shapes_kernel_specialization_strategy = kernels.EAGER
             context = self._engine.create_execution_context(config)
-        context.set_optimization_profile_async(profile, int(self._stream))
-        context.set_device_memory(self._workspace.address, self._workspace.bytes)
+        if context is None or not context.set_optimization_profile_async(profile, int(self.stream)):
+            raise DeviceError("TensorRT could not prepare the plan; its log says why")
+        context.set_device_memory(int(self._workspace), self._workspace_bytes)
         return context
 
     def _tensors(self, mode: str) -> Iterator[Tensor]:
@@ -107,76 +112,51 @@ class PlanRuntime:
 class _Bound:
     """A computation over fixed arrays. The first call runs plainly and records the CUDA graph."""
 
-    def __init__(
-        self, cuda: "Cuda", context: Any, stream: Any, inputs: Arrays, outputs: Arrays
-    ) -> None:
-        self._cuda, self._context, self._stream = cuda, context, stream
-        self._inputs = [(a, Memory(cuda, a.nbytes)) for a in inputs.values()]
-        self._outputs = [(a, Memory(cuda, a.nbytes)) for a in outputs.values()]
+    def __init__(self, runtime: PlanRuntime, context: Any, inputs: Arrays, outputs: Arrays) -> None:
+        self._runtime = runtime  # whose stream and workspace this uses
+        self._cuda, self._stream, self._context = runtime.cuda, runtime.stream.handle, context
+        self._inputs = [(a, self._cuda.memory(a.nbytes)) for a in inputs.values()]
+        self._outputs = [(a, self._cuda.memory(a.nbytes)) for a in outputs.values()]
         names = (*inputs, *outputs)
-        for name, (_, memory) in zip(names, (*self._inputs, *self._outputs), strict=True):
-            context.set_tensor_address(name, memory.address)
-        self._graph: Any = None
+        for name, (array, memory) in zip(names, (*self._inputs, *self._outputs), strict=True):
+            assert array.flags.c_contiguous, (
+                f"{name} is strided: its bytes cannot be copied at once"
+            )
+            context.set_tensor_address(name, int(memory))
+        self._graph: Owned | None = None
 
     def __call__(self) -> None:
         kinds = self._cuda.api.cudaMemcpyKind
         for array, memory in self._inputs:
-            self._copy(memory.address, array.ctypes.data, array, kinds.cudaMemcpyHostToDevice)
+            self._copy(int(memory), array.ctypes.data, array, kinds.cudaMemcpyHostToDevice)
         if self._graph is None:
             self._enqueue()
             self._graph = self._record()
         else:
-            self._cuda("cudaGraphLaunch", self._graph, self._stream)
+            self._cuda("cudaGraphLaunch", self._graph.handle, self._stream)
         for array, memory in self._outputs:
-            self._copy(array.ctypes.data, memory.address, array, kinds.cudaMemcpyDeviceToHost)
+            self._copy(array.ctypes.data, int(memory), array, kinds.cudaMemcpyDeviceToHost)
         self._cuda("cudaStreamSynchronize", self._stream)
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(int(self._stream)):
-            raise RuntimeError("TensorRT could not run the plan; its log says why")
+            raise DeviceError("TensorRT could not run the plan; its log says why")
 
-    def _record(self) -> Any:
+    def _record(self) -> Owned:
         """The computation as a CUDA graph: one launch instead of one for each kernel."""
         self._cuda("cudaStreamSynchronize", self._stream)
         mode = self._cuda.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._cuda("cudaStreamBeginCapture", self._stream, mode)
-        self._enqueue()
-        return self._cuda(
-            "cudaGraphInstantiate", self._cuda("cudaStreamEndCapture", self._stream), 0
-        )
+        try:
+            self._enqueue()
+        finally:  # otherwise the stream would go on recording, whatever comes
+            end = ("cudaStreamEndCapture", self._stream)
+            recorded = self._cuda.owned(*end, free="cudaGraphDestroy")
+        made = ("cudaGraphInstantiate", recorded.handle, 0)
+        return self._cuda.owned(*made, free="cudaGraphExecDestroy")
 
     def _copy(self, to: int, source: int, array: NDArray[Any], kind: Any) -> None:
         self._cuda("cudaMemcpyAsync", to, source, array.nbytes, kind, self._stream)
-
-
-class Cuda:
-    """The CUDA runtime by the names of its functions; an error status becomes an exception."""
-
-    def __init__(self) -> None:
-        try:
-            self.api: Any = importlib.import_module("cuda.bindings.runtime")
-        except ImportError as error:
-            raise MissingExtraError("cuda-python", "gpu") from error
-
-    def __call__(self, function: str, *arguments: Any) -> Any:
-        """Raises RuntimeError, with the name that CUDA gives the error."""
-        status, *results = getattr(self.api, function)(*arguments)
-        if int(status):
-            raise RuntimeError(f"{function} failed: {status.name}")
-        return results[0] if results else None
-
-
-class Memory:
-    """A block on the GPU, freed with this object."""
-
-    def __init__(self, cuda: Cuda, size: int) -> None:
-        self._cuda, self.bytes = cuda, max(int(size), 1)
-        self.address = 0
-        self.address = int(cuda("cudaMalloc", self.bytes))
-
-    def __del__(self) -> None:
-        if self.address:
-            self._cuda.api.cudaFree(self.address)
 
 
 def choose(profiles: tuple[Profile, ...], batch: int) -> int:

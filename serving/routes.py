@@ -8,21 +8,23 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from luminanet.manifest import Manifest
+from luminanet.sampling import Sampling
 from serving import schemas
 from serving.classifier import Classification, Probabilities
 from serving.errors import InternalError, RequestError
 from serving.models import TextModel
-from serving.sampling import Sampling
 from serving.scheduler import Generation
 from serving.schemas import ClassifyRequest, GenerateRequest, error_answers
 from serving.service import Service
 from serving.settings import Settings
-from serving.streaming import EventStream, result, token_usage, whole
+from serving.streaming import EventStream, result, rounded, token_usage, whole
 from serving.transcript import Transcript
 from serving.uploads import JSON, MULTIPART, read_json, read_picture
 
 EVENTS = {
-    "description": "The text; with `stream: true` as server-sent events",
+    "description": "The text; with `stream: true` as server-sent events, of which each holds what "
+    "one call of the network gave: up to as many tokens as the server's setting `steps`. With "
+    "`logprobs: true` each has those of its tokens, and its text may be empty",
     "content": {
         "text/event-stream": {
             "schema": {"type": "string"},
@@ -59,11 +61,16 @@ def build_router(service: Service) -> APIRouter:
         job = _generation(body, model, service.settings, seed, request.state.arrived_s)
         engine.submit(job)
         if body.stream:
-            return EventStream(job, {"model": body.model, "seed": seed})
-        text, finish = await whole(job, request.receive)
+            return EventStream(job, {"model": body.model, "seed": seed}, body.logprobs)
+        text, finish, logs = await whole(job, request.receive)
         return _json(
             schemas.GenerateResponse(
-                text=text, finish_reason=finish, usage=token_usage(job), model=body.model, seed=seed
+                text=text,
+                finish_reason=finish,
+                usage=token_usage(job),
+                model=body.model,
+                seed=seed,
+                logprobs=rounded(logs) if body.logprobs else None,
             )
         )
 
@@ -102,8 +109,9 @@ def _generation(
     return Generation(
         model.encode(body.prompt),
         Transcript(model.tokenizer.stream(), body.stop),
-        Sampling(body.temperature, body.top_k, body.top_p),
-        seed,
+        Sampling(
+            body.temperature, body.top_k, body.top_p, body.min_p, body.repetition_penalty, seed
+        ),
         max_tokens,
         arrived_s,
     )
@@ -129,7 +137,7 @@ def _classified(
 
 
 def _json(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(), media_type=JSON)
+    return Response(answer.model_dump_json(exclude_none=True), media_type=JSON)
 
 
 def _body(content: dict[str, dict[str, Any]]) -> dict[str, Any]:

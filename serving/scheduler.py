@@ -1,9 +1,10 @@
-"""Text: continuous batching. Requests join and leave between two steps of the network.
+"""Text: continuous batching. Requests join and leave between two calls of the network.
 
 A step of the engine:  cancelled rows leave -> waiting requests join (up to max_batch rows) ->
-the network runs once over all rows -> every row chooses a token -> finished rows leave.
+one call draws K tokens for every row -> finished rows leave, and what they drew too much is lost.
 
-Same seed, same text: a row's token depends on its own logits and its own generator only.
+Same seed, same text: a row's tokens depend on its own text, its own parameters and how many tokens
+it has drawn before; neither on K nor on its neighbours.
 """
 
 import logging
@@ -11,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-import numpy as np
-
-from serving.decoding import Sequences
+from luminanet.reference import NO_TOKEN
+from luminanet.sampling import Sampling
+from serving.decoding import Drawn, Sequences
 from serving.engine import Engine, Finish, Job
 from serving.metrics import TextMetrics
-from serving.sampling import Logits, Sampling, choose
 from serving.transcript import Transcript
 
 log = logging.getLogger("luminanet.engine")
@@ -24,10 +24,12 @@ log = logging.getLogger("luminanet.engine")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that became certain in one step; `finish` is set on the last piece of a request."""
+    """Text that became certain in one step, and the log-probabilities of the tokens drawn in it;
+    `finish` is set on the last piece of a request."""
 
     text: str
     finish: Finish | None = None
+    logs: Sequence[float] = ()
 
 
 class Generation(Job):
@@ -38,7 +40,6 @@ class Generation(Job):
         prompt: Sequence[int],
         transcript: Transcript,
         sampling: Sampling,
-        seed: int,
         max_tokens: int,
         arrived_s: float,
     ) -> None:
@@ -47,7 +48,6 @@ class Generation(Job):
         self.transcript = transcript
         self.sampling = sampling
         self.max_tokens = max_tokens
-        self.draw = np.random.default_rng(seed).random
         self.tokens = 0
         self.first_s = self.last_s = 0.0
         self.spoke = False
@@ -82,77 +82,86 @@ class TextEngine(Engine[Generation]):
             self._advance()
 
     def _join(self, job: Generation) -> None:
-        row = len(self._running)
         begun_s = perf_counter()
         try:
-            logits_V = self._sequences.join(row, job.prompt)
+            computed = self._sequences.join(len(self._running), job.prompt, job.sampling)
         except Exception:
             log.exception("%s: a prompt could not be computed; the request is ended", self.name)
             self._end(job, Finish.ERROR)
             return
+        if computed:
+            self._prefill.observe(perf_counter() - begun_s)
+        job.max_tokens = min(job.max_tokens, self._sequences.room(len(job.prompt)))
         self._running.append(job)
         self._text_metrics.prompt_tokens.inc(len(job.prompt))
-        if logits_V is not None:
-            self._prefill.observe(perf_counter() - begun_s)
-            self._accept([row], logits_V[None])
-            self._hand_over()
 
     def _advance(self) -> None:
         rows = len(self._running)
         begun_s = perf_counter()
-        logits_BV = self._sequences.step(rows)
+        drawn = self._sequences.draw(rows)
         self._decode.observe(perf_counter() - begun_s)
         self._text_metrics.batch_size.observe(rows)
-        self._accept(range(rows), logits_BV)
+        self._accept(drawn)
 
-    def _accept(self, rows: Sequence[int], logits_BV: Logits) -> None:
-        """Chooses a token for each of `rows`, posts its text, and lets finished rows leave."""
-        jobs = [self._running[row] for row in rows]
-        taken = [self._take(row, logits_V) for row, logits_V in zip(rows, logits_BV, strict=True)]
+    def _accept(self, drawn: Drawn) -> None:
+        """Posts what every row drew, and lets finished rows leave."""
+        pieces = [
+            self._take(job, ids, logs)
+            for job, ids, logs in zip(
+                self._running, drawn.ids_BK.tolist(), drawn.logs_BK.tolist(), strict=True
+            )
+        ]
         now_s = perf_counter()
-        self._text_metrics.generation_tokens.inc(sum(f is not Finish.ERROR for _, f in taken))
-        for job, (text, finish) in zip(jobs, taken, strict=True):
-            if finish is not Finish.ERROR:
-                self._time_token(job, now_s)
-                self._speak(job, text, now_s)
-        self._leave([(row, f) for row, (_, f) in zip(rows, taken, strict=True) if f is not None])
+        self._text_metrics.generation_tokens.inc(sum(len(piece.logs) for piece in pieces))
+        for job, piece in zip(self._running, pieces, strict=True):
+            self._time_tokens(job, len(piece.logs), now_s)
+            self._speak(job, piece.text, piece.logs, now_s)
+        self._leave([(row, piece.finish) for row, piece in enumerate(pieces) if piece.finish])
 
-    def _take(self, row: int, logits_V: Logits) -> tuple[str, Finish | None]:
-        """Chooses the row's token: the text it completes, and why the row ends, if it does.
+    def _take(self, job: Generation, ids: Sequence[int], logs: Sequence[float]) -> Piece:
+        """The text that a row's tokens complete, up to the one that ends it, if one does.
 
         A failure here concerns this row alone, and so ends no other.
         """
-        job = self._running[row]
+        text, finish, count = "", None, 0
         try:
-            token = choose(logits_V, job.sampling, job.draw())
-            if token == self._end_id:
-                job.tokens += 1
-                return "", Finish.STOP
-            text, stopped = job.transcript.push(token)
+            while finish is None and count < len(ids):
+                if ids[count] == NO_TOKEN:
+                    raise FloatingPointError("the network's logits are not finite")
+                more, finish = self._read(job, ids[count])
+                text, count, job.tokens = text + more, count + 1, job.tokens + 1
+                if finish is None and job.tokens == job.max_tokens:
+                    finish = Finish.LENGTH
         except Exception:
-            log.exception("%s: no token could be chosen; the request is ended", self.name)
-            return "", Finish.ERROR
-        job.tokens += 1
-        if stopped:
-            return text, Finish.STOP
-        if job.tokens == job.max_tokens or self._sequences.is_full(row):
-            return text, Finish.LENGTH
-        self._sequences.append(row, token)
-        return text, None
+            log.exception("%s: no token could be drawn; the request is ended", self.name)
+            finish = Finish.ERROR
+        return Piece(text, finish, logs[:count])
 
-    def _time_token(self, job: Generation, now_s: float) -> None:
-        if job.tokens == 1:
-            job.first_s = now_s
+    def _read(self, job: Generation, token: int) -> tuple[str, Finish | None]:
+        if token == self._end_id:
+            return "", Finish.STOP
+        text, stopped = job.transcript.push(token)
+        return text, Finish.STOP if stopped else None
+
+    def _time_tokens(self, job: Generation, count: int, now_s: float) -> None:
+        """The tokens of one call are handed over together: the first has waited since the last
+        hand-over, the others come 0 s after it. So they add up to the time from first to last."""
+        if not count:
+            return
+        if job.tokens == count:
+            job.first_s = job.last_s = now_s
         else:
             self._text_metrics.inter_token.observe(now_s - job.last_s)
+        for _ in range(count - 1):
+            self._text_metrics.inter_token.observe(0.0)
         job.last_s = now_s
 
-    def _speak(self, job: Generation, text: str, now_s: float) -> None:
-        if text:
-            if not job.spoke:
-                job.spoke = True
-                self._text_metrics.first_token.observe(now_s - job.arrived_s)
-            self._post(job, Piece(text))
+    def _speak(self, job: Generation, text: str, logs: Sequence[float], now_s: float) -> None:
+        if text and not job.spoke:
+            job.spoke = True
+            self._text_metrics.first_token.observe(now_s - job.arrived_s)
+        if text or logs:
+            self._post(job, Piece(text, None, logs))
 
     def _leave(self, ended: list[tuple[int, Finish]]) -> None:
         """Lets rows (rising) go and moves the last row into each gap, so that rows stay compact."""
@@ -165,7 +174,7 @@ class TextEngine(Engine[Generation]):
 
     def _end(self, job: Generation, reason: Finish) -> None:
         if reason in (Finish.STOP, Finish.LENGTH):
-            self._speak(job, job.transcript.flush(), job.last_s)
+            self._speak(job, job.transcript.flush(), (), job.last_s)
             if job.tokens > 1:
                 tpot_s = (job.last_s - job.first_s) / (job.tokens - 1)
                 self._text_metrics.per_output_token.observe(tpot_s)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 64
 MAX_INT = 2**63 - 1
+MIN_PENALTY, MAX_PENALTY = 0.1, 10
 
 
 def _as_list(value: Any) -> Any:
@@ -49,6 +50,19 @@ class GenerateRequest(Body):
     top_p: float = Field(
         default=1.0, gt=0, le=1, description="only the most likely tokens that together reach p"
     )
+    min_p: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="only tokens at least p times as likely as the most likely one; 0: all",
+    )
+    repetition_penalty: float = Field(
+        default=1.0,
+        ge=MIN_PENALTY,
+        le=MAX_PENALTY,
+        description="makes tokens that the model sees in the text so far less likely (above 1) or "
+        "more (below): divides their logits where positive, multiplies them where negative",
+    )
     seed: int | None = Field(
         default=None,
         ge=0,
@@ -59,6 +73,11 @@ class GenerateRequest(Body):
         default=[],
         description=f"a string or up to {MAX_STOPS} strings of up to {MAX_STOP_CHARACTERS} "
         "characters that end the text and are not part of it",
+    )
+    logprobs: bool = Field(
+        default=False,
+        description="answer the natural logarithm of the probability of every token generated, at "
+        "temperature 1 and before any limit or penalty",
     )
     stream: bool = Field(default=False, description="answer piece by piece, as server-sent events")
     model: Literal["luminanet", "gpt2"] = Field(default="luminanet", description="who writes")
@@ -79,6 +98,10 @@ class GenerateResponse(BaseModel):
     usage: Usage
     model: str
     seed: int
+    logprobs: list[float] | None = Field(
+        default=None,
+        description="one for each of usage.completion_tokens, where the request asks for them",
+    )
 
 
 class ClassifyRequest(Body):

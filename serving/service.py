@@ -11,11 +11,11 @@ from luminanet.errors import ArtifactError
 from luminanet.manifest import Family, Manifest
 from luminanet.untrusted import line
 from serving.classifier import ImageBatch, ImageEngine
-from serving.decoding import Caches, Sequences, Windows, warm_up
+from serving.decoding import GROUPS, Caches, Sequences, Windows, rows_agree, warm_up
 from serving.engine import Engine
 from serving.errors import ModelNotLoadedError
-from serving.graph import state_bytes
 from serving.images import read_image
+from serving.interface import state_bytes
 from serving.memory import allowance, ceiling
 from serving.metrics import EngineMetrics, Metrics, TextMetrics
 from serving.models import ImageModel, Models, TextModel
@@ -23,6 +23,8 @@ from serving.scheduler import TextEngine
 from serving.settings import Settings
 
 POLL_S = 0.01
+FEWEST_TRIED = 16
+"""Rows with which it is tried what a row does in batches of other sizes, at least."""
 NO_MEMORY = "Failed to allocate memory"
 """What onnxruntime says, in an exception of no class of its own."""
 
@@ -102,13 +104,16 @@ class Service:
 
 def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> TextEngine:
     manifest, size = model.manifest, settings.max_batch
-    sequences: Sequences
     with _first_runs(manifest, settings):
-        if manifest.family is Family.LUMINANET:
-            sequences = Windows(model.backend, manifest, size)
-        else:
-            sequences = Caches(model.backend, manifest, size)
-        warm_up(sequences, manifest.context, size)
+        sequences = _sequences(model, size)
+        if sequences:
+            warm_up(sequences, manifest.context, size)
+    if not sequences:
+        raise ArtifactError(
+            f"{manifest.name}: what is computed of a text depends here on the size of its batch, "
+            "so it cannot be reproducible: freeze its checkpoint again with --form bus, or serve "
+            "with --precision fp32"
+        )
     return TextEngine(
         manifest.family.value,
         sequences,
@@ -119,6 +124,25 @@ def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> Text
             metrics, manifest, model.backend.name, sequences.bytes_per_sequence, model.precision
         ),
     )
+
+
+def _sequences(model: TextModel, size: int) -> Sequences | None:
+    """Rows for a model. Where texts must be reproducible, those in the smallest groups with which
+    rows agree on this machine, or None when they never do."""
+    if not model.how.reproducible:
+        return _rows(model, size, 1)
+    tried = max(size, FEWEST_TRIED)  # so that servers with fewer rows write the same texts
+    for group in GROUPS:
+        if rows_agree(_rows(model, tried, group), model.manifest.vocab_size, tried):
+            return _rows(model, size, group)
+    return None
+
+
+def _rows(model: TextModel, size: int, group: int) -> Sequences:
+    manifest, steps = model.manifest, model.how.steps
+    if model.prompts is None:
+        return Windows(model.backend, manifest, size, steps, group)
+    return Caches(model.backend, model.prompts, manifest, size, steps, group)
 
 
 def _image_engine(model: ImageModel, settings: Settings, metrics: Metrics) -> ImageEngine:

@@ -21,6 +21,7 @@ class Settings(BaseSettings):
         cli_prog_name="python -m serving",
         cli_kebab_case=True,
         cli_avoid_json=True,
+        cli_implicit_flags=True,
         cli_exit_on_error=False,
         cli_show_env_vars=True,
     )
@@ -36,6 +37,18 @@ class Settings(BaseSettings):
     precision: Served = Field(
         default="fp32",
         description="fp32, or int8 where the artifacts have it (`freeze.py --precision int8`)",
+    )
+    steps: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="tokens that one call of a text model draws, and that a stream sends together; "
+        "a GPT-2 needs a graph for it (`freeze.py --decode`)",
+    )
+    reproducible: bool = Field(
+        default=False,
+        description="same seed, same text at any batch size with int8 too, as with fp32: one graph "
+        "for all batch sizes, which is slower for large ones",
     )
     max_batch: int = Field(
         default=32, ge=1, le=1024, description="sequences (or images) computed together, per model"

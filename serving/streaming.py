@@ -2,7 +2,8 @@
 
 The frames of a stream:
 
-    data: {"text": "..."}                                 as often as there is new text
+    data: {"text": "..."}                                 as often as there is new text; with
+    data: {"text": "...", "logprobs": [..]}               logprobs as often as there are new tokens
     data: {"finish_reason", "usage", "model", "seed"}     at the end, and then
     data: [DONE]
     data: {"error": {"type", "message", "param"}}         instead of these two on a failure
@@ -10,7 +11,7 @@ The frames of a stream:
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -56,8 +57,9 @@ async def result(job: Job, receive: Receive) -> Any:
     return answer
 
 
-async def whole(job: Generation, receive: Receive) -> tuple[str, Finish]:
-    """All text of a generation and why it ended; raises when it did not end by itself."""
+async def whole(job: Generation, receive: Receive) -> tuple[str, Finish, list[float]]:
+    """All text of a generation, why it ended, and the log-probabilities of its tokens; raises when
+    it did not end by itself."""
     pieces: list[Piece] = []
     async with watched(job, receive):
         while not pieces or pieces[-1].finish is None:
@@ -67,18 +69,20 @@ async def whole(job: Generation, receive: Receive) -> tuple[str, Finish]:
     error = failure(finish)
     if error:
         raise error
-    return "".join(piece.text for piece in pieces), finish
+    logs = [log for piece in pieces for log in piece.logs]
+    return "".join(piece.text for piece in pieces), finish, logs
 
 
 class EventStream(Response):
     """The frames of a generation. Frames that wait together are sent together."""
 
-    def __init__(self, job: Generation, ending: Mapping[str, Any]) -> None:
+    def __init__(self, job: Generation, ending: Mapping[str, Any], logprobs: bool) -> None:
         """`ending`: what the last frame tells beside finish_reason and usage."""
         super().__init__(headers=HEADERS, media_type="text/event-stream")
         del self.headers["content-length"]
         self._job = job
         self._ending = ending
+        self._frame = _frame_with_logs if logprobs else _text_frame
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         finish = None
@@ -87,10 +91,12 @@ class EventStream(Response):
             while finish is None:
                 pieces = await self._job.outbox.take()
                 finish = pieces[-1].finish
-                frames = b"".join(_text_frame(piece.text) for piece in pieces if piece.text)
+                frames = b"".join(map(self._frame, pieces))
                 if finish:
                     frames += self._last_frames(finish)
-                await send({"type": "http.response.body", "body": frames, "more_body": not finish})
+                if frames:
+                    more = not finish
+                    await send({"type": "http.response.body", "body": frames, "more_body": more})
 
     def _last_frames(self, finish: Finish) -> bytes:
         if finish is Finish.ERROR:
@@ -108,8 +114,21 @@ def token_usage(job: Generation) -> Usage:
     )
 
 
-def _text_frame(text: str) -> bytes:
-    return b'data: {"text": %b}\n\n' % json.dumps(text, ensure_ascii=False).encode()
+def rounded(logs: Iterable[float]) -> list[float]:
+    """Log-probabilities to the digits that float32 holds."""
+    return [round(log, 6) for log in logs]
+
+
+def _text_frame(piece: Piece) -> bytes:
+    if not piece.text:
+        return b""
+    return b'data: {"text": %b}\n\n' % json.dumps(piece.text, ensure_ascii=False).encode()
+
+
+def _frame_with_logs(piece: Piece) -> bytes:
+    if not piece.text and not piece.logs:
+        return b""
+    return _frame({"text": piece.text, "logprobs": rounded(piece.logs)})
 
 
 def _frame(content: Mapping[str, Any]) -> bytes:

@@ -35,7 +35,8 @@ LABELS = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
 def random_topology(seed: int, text: bool) -> Topology:
     """Any topology: feedforward, feedback and recurrent connections, clusters without fields."""
     rng = np.random.default_rng(seed)
-    source = TextInput(vocab_size=40, embedding=8, window=12) if text else ImageInput(3, 8, 6)
+    tied = seed % 2 == 0
+    source = TextInput(40, 8, 12, tied) if text else ImageInput(3, 8, 6)
     ids = rng.choice(30, size=rng.integers(1, 9), replace=False)
     clusters = tuple(
         Cluster(
@@ -49,7 +50,7 @@ def random_topology(seed: int, text: bool) -> Topology:
     density = rng.choice([0.0, 0.1, 0.3, 1.0])
     links = [Connection(int(t), int(s)) for t in ids for s in ids if rng.random() < density]
     activation = list(Activation)[rng.integers(len(Activation))]
-    outputs = source.embedding if isinstance(source, TextInput) else 5
+    outputs = source.embedding if isinstance(source, TextInput) and source.tied else 5
     return Topology(source, int(rng.integers(1, 6)), outputs, activation, clusters, tuple(links))
 
 
@@ -99,9 +100,11 @@ def random_weights(topology: Topology, seed: int = 0) -> FrozenNet:
 
 def _random_head(rng: np.random.Generator, topology: Topology) -> ImageHead | TextHead:
     if isinstance(topology.input, TextInput):
-        v, e = topology.input.vocab_size, topology.input.embedding
-        scale_in, bias_in, scale_out, bias_out = (_normal(rng, e, at=at) for at in (1, 0, 1, 0))
-        return TextHead(_normal(rng, v, e), scale_in, bias_in, scale_out, bias_out)
+        v, e, o = topology.input.vocab_size, topology.input.embedding, topology.outputs
+        norms = [_normal(rng, size, at=at) for size in (e, o) for at in (1, 0)]
+        output = None if topology.input.tied else _normal(rng, v, o)
+        scale_in, bias_in, scale_out, bias_out = norms
+        return TextHead(_normal(rng, v, e), scale_in, bias_in, scale_out, bias_out, output)
     c = topology.input.channels
     mean, std = rng.uniform(0.4, 0.6, c), rng.uniform(0.2, 0.3, c)
     bias = _normal(rng, topology.outputs)
@@ -150,9 +153,10 @@ def tiny_text_topology(vocab_size: int) -> Topology:
     return Topology(TextInput(vocab_size, 16, 16), 8, 16, Activation.GELU, clusters, links)
 
 
-def write_tiny_artifacts(root: Path) -> None:
+def write_tiny_artifacts(root: Path, decode: tuple[int, ...] = ()) -> None:
     """Writes luminanet-cifar10, luminanet-tinystories and gpt2-tinystories as
-    root/<name>/artifact, with random weights."""
+    root/<name>/artifact, with random weights. `decode`: tokens a call; without, no server takes
+    the texts."""
     tokenizer = tiny_tokenizer()
     size = tokenizer.vocab_size
     text = tokenizer.to_json()
@@ -164,15 +168,29 @@ def write_tiny_artifacts(root: Path) -> None:
             Label("gpt2-tinystories", text),
         ),
     ):
-        write_artifact(root / label.name / "artifact", net, label)
+        write_artifact(root / label.name / "artifact", net, label, decode=decode)
 
 
-def write_artifact(out: Path, net: Net, label: Label, precisions: str = "fp32") -> None:
+def write_artifact(
+    out: Path,
+    net: Net,
+    label: Label,
+    precisions: str = "fp32",
+    tensorrt: bool = False,
+    decode: tuple[int, ...] = (),
+) -> None:
     """An artifact as freeze.py writes it, without a checkpoint."""
-    packed = pack(net, frozen(net, precisions), label)
+    packed = pack(net, frozen(net, precisions, tensorrt, decode), label)
     write(out, packed.manifest, packed.files)
 
 
-def frozen(net: Net, precisions: str = "fp32") -> list[Frozen]:
-    maker, request = Maker(net), Request(precisions=parse_precisions(precisions))
+def frozen(
+    net: Net,
+    precisions: str = "fp32",
+    tensorrt: bool = False,
+    decode: tuple[int, ...] = (),
+    form: str = "auto",
+) -> list[Frozen]:
+    maker = Maker(net)
+    request = Request(form, parse_precisions(precisions), tensorrt=tensorrt, decode=decode)
     return [maker.make(variant).graph for variant in variants(net, request)]

@@ -26,10 +26,11 @@ from benchmarks.report import provenance, table
 from export.build_engine import build_plan
 from export.engine_shapes import PlanOptions
 from luminanet.artifact import Artifact
-from luminanet.errors import ConfigError, ExportError, LuminaNetError, MissingExtraError
+from luminanet.errors import ConfigError, DeviceError, LuminaNetError, MissingExtraError
 from luminanet.gpu import find_gpu
 from luminanet.manifest import MODEL, Family, Task
 from luminanet.plan import PLAN, read_plan
+from luminanet.untrusted import line
 from serving.models import find
 from serving.plan import PlanRuntime
 from serving.runtime import Arrays, Backend, OrtCpu, Step, Tensor
@@ -68,7 +69,7 @@ class OrtCuda:
         try:
             self._session = ort.InferenceSession(graph, options, providers=providers)
         except Exception as error:  # onnxruntime has a class per status code, without a base
-            raise ExportError(f"{where}: {str(error).splitlines()[0]}") from error
+            raise DeviceError(f"{where}: {line(error)}") from error
         if self._session.get_providers()[0] != providers[0]:
             raise MissingExtraError("onnxruntime-gpu (with its CUDA libraries)", "gpu")
         self.inputs: tuple[Tensor, ...] = ()
@@ -78,7 +79,14 @@ class OrtCuda:
         names = list(outputs)
 
         def step() -> None:
-            for name, found in zip(names, self._session.run(names, dict(inputs)), strict=True):
+            try:
+                results = self._session.run(names, dict(inputs))
+            except Exception as error:
+                raise DeviceError(
+                    f"the CUDA provider fails: {line(error)}: see with nvidia-smi that no other "
+                    "process takes the GPU's memory"
+                ) from error
+            for name, found in zip(names, results, strict=True):
                 outputs[name][...] = found
 
         return step
@@ -119,7 +127,8 @@ def measure(
 
 
 def compare(artifact: Artifact, threads: int, seconds: float) -> Iterator[list[Row]]:
-    """One list of rows for each batch size. Runtimes that cannot be had are told on stderr."""
+    """One list of rows for each batch size. Runtimes that cannot be had are told on stderr, and so
+    are batches that the GPU cannot take."""
     manifest, graph = artifact.manifest, artifact.read(MODEL)
     where = str(artifact.directory)
     backends: dict[str, Backend] = {CPU: OrtCpu(graph, threads, where)}
@@ -131,7 +140,10 @@ def compare(artifact: Artifact, threads: int, seconds: float) -> Iterator[list[R
     rng = np.random.default_rng(0)
     width = manifest.vocab_size or len(manifest.labels)
     for batch in BATCHES:
-        yield measure(backends, _inputs(artifact, batch, rng), width, seconds)
+        try:
+            yield measure(backends, _inputs(artifact, batch, rng), width, seconds)
+        except DeviceError as error:
+            print(f"{manifest.name} without batch {batch}: {error}", file=sys.stderr)
 
 
 def _plan(graph: bytes, where: str) -> PlanRuntime:

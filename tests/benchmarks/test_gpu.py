@@ -6,6 +6,7 @@ import pytest
 from benchmarks.gpu import run as module
 from benchmarks.gpu.run import CPU, lines, main, measure
 from luminanet.artifact import Artifact
+from luminanet.errors import DeviceError, MissingExtraError
 from luminanet.gpu import find_gpu
 from luminanet.manifest import MODEL
 from serving.runtime import Arrays, OrtCpu, Step
@@ -39,6 +40,41 @@ def test_a_wrong_runtime_shows_in_the_figures_and_a_right_one_does_not(tmp_path:
     cells = lines("tiny", list(rows.values()))
     assert cells[0][4] == "1.0x"
     assert all(len(line) == len(module.HEADER) for line in cells)
+
+
+class Full(OrtCpu):
+    """A GPU whose memory takes two rows and no more."""
+
+    def __init__(self, graph: bytes, where: str) -> None:
+        super().__init__(graph, 1, where)
+
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Step:
+        if len(outputs["logits"]) > 2:
+            raise DeviceError("cudaErrorMemoryAllocation")
+        return super().bind(inputs, outputs)
+
+
+def test_a_batch_that_the_gpu_cannot_take_is_told_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tiny_artifacts(tmp_path)
+    artifact = Artifact.open(tmp_path / "luminanet-cifar10" / "artifact")
+    monkeypatch.setattr(module, "BATCHES", (1, 8, 2))
+    monkeypatch.setattr(module, "OrtCuda", Full)
+    monkeypatch.setattr(module, "_plan", Full)
+    found = list(module.compare(artifact, threads=1, seconds=0))
+    assert [[row.batch for row in rows] for rows in found] == [[1] * 3, [2] * 3]
+    error = capsys.readouterr().err
+    assert error == "luminanet-cifar10 without batch 8: cudaErrorMemoryAllocation\n"
+
+
+@pytest.mark.skipif(find_gpu() is not None, reason="this machine has a GPU")
+def test_without_cuda_its_provider_is_refused_in_one_line(tmp_path: Path) -> None:
+    write_tiny_artifacts(tmp_path)
+    graph = Artifact.open(tmp_path / "luminanet-cifar10" / "artifact").read(MODEL)
+    with pytest.raises((DeviceError, MissingExtraError)) as caught:
+        module.OrtCuda(graph, "here")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(find_gpu() is not None, reason="this machine has a GPU")

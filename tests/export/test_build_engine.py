@@ -3,6 +3,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,20 @@ from export.build_engine import RTX, build_plan, main
 from export.engine_process import run
 from export.engine_shapes import PlanOptions, shapes_of
 from export.graph import Graph
+from export.pack import Label
 from export.plain_gpt2 import unroll_plain_gpt2
 from export.unroll import unroll
 from luminanet.errors import ConfigError, ExportError, MissingExtraError
 from luminanet.gpu import Gpu
-from luminanet.plan import Profile, installed_version, open_plan, read_plan
-from tests.nets import random_gpt2, random_net, write_tiny_artifacts
+from luminanet.manifest import TENSORRT_MODEL
+from luminanet.plan import Profile, installed_version, open_plan, read_plan, rebuild_command
+from tests.nets import (
+    random_gpt2,
+    random_net,
+    tiny_tokenizer,
+    write_artifact,
+    write_tiny_artifacts,
+)
 
 PRETRAINED = Path(__file__).parents[2] / "pretrained"
 SMALL = PlanOptions((Profile(1, 2, 4),), module=RTX)
@@ -92,6 +101,25 @@ def test_the_plain_form_of_a_gpt2_becomes_a_plan_and_the_fast_one_is_refused(
     with pytest.raises(ExportError, match=r"layer0/attention.*another graph with --model"):
         build_plan(unroll_gpt2(net).SerializeToString(), tmp_path / "model.plan", options)
     assert not (tmp_path / "model.plan").exists()
+
+
+@with_rtx
+def test_a_gpt2_of_an_artifact_is_built_from_the_graph_made_for_tensorrt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer, artifact = tiny_tokenizer(), tmp_path / "artifact"
+    net = random_gpt2(0, replace(random_gpt2(0).config, vocab_size=tokenizer.vocab_size))
+    write_artifact(artifact, net, Label("gpt2", tokenizer.to_json()), tensorrt=True)
+    words = [str(artifact), "--module", RTX, "--size", "steps=1"]
+    assert main(words) == 2
+    assert "made for onnxruntime on a CPU" in capsys.readouterr().err
+    assert main([*words, "--model", TENSORRT_MODEL]) == 0, capsys.readouterr().err
+    info = open_plan(artifact / "model.tensorrt.plan")
+    assert (info.model, info.sizes) == (TENSORRT_MODEL, {"steps": 1})
+    assert rebuild_command(artifact, info) == (
+        f"`python -m export.build_engine {artifact} --model {TENSORRT_MODEL} --size steps=1 "
+        f"--module {RTX}`"
+    )
 
 
 @with_rtx

@@ -14,13 +14,12 @@ from export.baseline import unroll_gpt2
 from export.decode import decode_caches, decode_windows, unroll_decode, unroll_gpt2_decode
 from export.forms import Form
 from export.graph import MICROSOFT
-from export.sampler import INPUTS
 from export.unroll import unroll
 from luminanet.errors import ExportError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
 from luminanet.reference import NO_TOKEN
-from luminanet.sampling import Sampling, choose
+from luminanet.sampling import INPUTS, Sampling, choose
 from luminanet.topology import TextInput
 from tests.nets import random_gpt2, random_net, random_weights, tiny_text_topology
 from training.checkpoint import load

@@ -1,22 +1,20 @@
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from export import timing
 from export.choose import MEASURE, NAMES, Cost, Work, best, choose, graphs, work_of
-from export.forms import Form, Scope
+from export.forms import Form
 from export.freeze import main
-from export.graph import Graph, macs
-from export.inputs import NEWEST, embedding_table, text_fields
+from export.graph import macs
+from export.inputs import embedding_table
 from export.timing import example, interleaved
-from export.unroll import logits_from, unroll
+from export.unroll import unroll
 from luminanet import cost
 from luminanet.errors import ExportError
 from luminanet.frozen import FrozenNet, TextHead
@@ -26,9 +24,7 @@ from luminanet.topology import (
     Cluster,
     Connection,
     ImageInput,
-    Interval,
     Patch,
-    TextInput,
     Topology,
 )
 from tests.export.test_unroll import inputs_of, run
@@ -164,66 +160,6 @@ def test_patches_on_a_grid_are_cut_like_any_other(channels: tuple[tuple[int, ...
     net = random_weights(Topology(ImageInput(3, 6, 6), 2, 2, Activation.TANH, clusters))
     assert any(name.startswith("pixels/tiles") for name in names_of(net, Form.BUS))
     assert_same_as_reference(net, Form.BUS, batch=3)
-
-
-# ---------------------------------------------------------------------- parts for other graphs
-
-
-def text_graph(
-    net: FrozenNet, add: Callable[[Graph, dict[Interval, str]], None]
-) -> onnx.ModelProto:
-    """The inputs of a text network, and what `add` makes of its fields."""
-    graph, shape = Graph("steps"), net.topology.input
-    assert isinstance(net.head, TextHead)
-    assert isinstance(shape, TextInput)
-    intervals = {i for cluster in net.topology.clusters for i in cluster.intervals}
-    add(graph, dict(text_fields(graph, net.head, shape, intervals)))
-    return graph.build()
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_a_network_can_be_unrolled_twice_in_one_graph_with_the_same_weights(form: Form) -> None:
-    net = random_weights(tiny_text_topology(50))
-
-    def twice(graph: Graph, fields: dict[Interval, str]) -> None:
-        for prefix in ("step0/", "step1/"):
-            logits = logits_from(graph, net, form, fields, "token_ids", prefix=prefix)
-            assert logits == f"{prefix}logits"
-            graph.output(logits, np.float32, ["batch", 50])
-
-    model, single = text_graph(net, twice), unroll(net, form)
-    assert len(model.graph.initializer) == len(single.graph.initializer)
-    inputs = inputs_of(net, 2)
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    for logits in session.run(None, {"token_ids": inputs}):
-        assert np.allclose(logits, run(single, inputs), atol=1e-5)
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("given_ids", [{1}, {0, 1, 2}])
-def test_drives_may_be_made_elsewhere(form: Form, given_ids: set[int]) -> None:
-    net = random_weights(tiny_text_topology(50))
-
-    def add(graph: Graph, fields: dict[Interval, str]) -> None:
-        drives = {}
-        for i in given_ids:
-            seen = [fields[interval] for interval in net.topology.cluster(i).intervals]
-            weights = net.clusters[i]
-            matrix = graph.constant(f"own{i}/see", weights.see_IH)
-            bias = graph.constant(f"own{i}/bias", weights.bias_H)
-            fields_BI = Scope(graph, "token_ids").concat(seen, f"own{i}")
-            drives[i] = graph.node("Gemm", [fields_BI, matrix, bias], f"d{i}")
-        others = [c for c in net.topology.clusters if c.id not in given_ids]
-        needed = {NEWEST, *(i for c in others for i in c.intervals)}
-        kept = {i: fields[i] for i in needed}
-        logits_from(graph, net, form, kept, "token_ids", drives=drives)
-        graph.output("logits", np.float32, ["batch", 50])
-
-    inputs = inputs_of(net, 3)
-    found, expected = run(text_graph(net, add), inputs), forward(net, inputs)
-    assert np.abs(found - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
 
 
 def test_the_embedding_table_ends_with_nothing() -> None:

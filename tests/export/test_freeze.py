@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import variants
+from export import build_engine, variants
+from export.build_engine import RTX
 from export.freeze import freeze, main
+from export.show import main as show
 from export.unroll import unroll
 from luminanet.artifact import Artifact
 from luminanet.errors import CheckpointError, MissingExtraError, VerificationError
-from luminanet.manifest import Family, Task
+from luminanet.manifest import Family, Role, Runtime, Task
+from luminanet.plan import installed_version, open_plan
 from tests.nets import (
     LABELS,
     random_gpt2,
@@ -96,13 +99,39 @@ def test_the_artifact_lies_beside_the_checkpoint_and_is_reported(
         assert word in report
 
 
-def test_a_plan_of_a_gpt2_is_refused_and_the_artifact_is_there(
-    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.skipif(not installed_version(RTX), reason="tensorrt-rtx is not installed")
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_every_graph_that_tensorrt_reads_becomes_a_plan(
+    name: str,
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(build_engine, "MODULES", (RTX,))
     out = tmp_path / "artifact"
-    assert main([str(checkpoints[NAMES[2]]), "--out", str(out), "--tensorrt"]) == 2
-    assert "without a plan" in capsys.readouterr().err
-    assert Artifact.open(out).manifest.family is Family.GPT2
+    words = ["--out", str(out), "--tensorrt", "--precision", "int8,fp16"]
+    assert main([str(checkpoints[name]), *words]) == 0, capsys.readouterr().err
+    manifest, is_gpt2 = Artifact.open(out).manifest, name == NAMES[2]
+    plain = "model.tensorrt" if is_gpt2 else "model"
+    assert {p.name for p in out.glob("*.plan")} == {f"{plain}.plan", "model.fp16.plan"}
+    for plan in out.glob("*.plan"):
+        info = open_plan(plan)
+        assert manifest.graphs[info.model].runtime is not Runtime.CPU
+        assert info.sizes == ({"steps": 1} if is_gpt2 else {})
+    assert ("--tensorrt" in manifest.command) == is_gpt2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_asking_for_tensorrt_adds_a_graph_to_a_gpt2_alone(
+    name: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    frozen = []
+    for out in (tmp_path / "first", tmp_path / "second"):
+        freeze(checkpoints[name], out, tensorrt=True)
+        frozen.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert frozen[0] == frozen[1]
+    assert ("model.tensorrt.onnx" in frozen[0]) == (name == NAMES[2])
 
 
 def test_the_folder_of_a_run_stands_for_its_checkpoint(
@@ -113,6 +142,40 @@ def test_the_folder_of_a_run_stands_for_its_checkpoint(
     shutil.copy(checkpoints[NAMES[2]], run / "ckpt.pt")
     assert main([str(run)]) == 0
     assert Artifact.open(run / "artifact").manifest.family is Family.GPT2
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "files"),
+    [
+        (NAMES[0], [], ["model.onnx"]),
+        (NAMES[1], [], ["model.onnx", "decode.onnx"]),
+        (NAMES[1], ["--decode", "8,1"], ["model.onnx", "decode.onnx"]),
+        (NAMES[2], [], ["model.onnx", "decode.4.onnx"]),
+        (NAMES[2], ["--decode", "2,1"], ["model.onnx", "decode.1.onnx", "decode.2.onnx"]),
+        (NAMES[2], ["--decode", "none"], ["model.onnx"]),
+    ],
+)
+def test_what_decodes_is_written_reported_and_shown(
+    name: str,
+    options: list[str],
+    files: list[str],
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(checkpoints[name]), "--out", str(out), *options]) == 0
+    report, manifest = capsys.readouterr().out, Artifact.open(out).manifest
+    assert list(manifest.graphs) == files
+    asked = f" --decode {','.join(sorted(options[1].split(',')))}" if options else ""
+    assert manifest.command.endswith(f"python export/freeze.py ckpt.pt{asked}")
+    assert show([str(out)]) == 0
+    shown = capsys.readouterr().out
+    for file, entry in manifest.graphs.items():
+        assert f"verify {file}" in report
+        if entry.role is Role.DECODE:
+            steps = str(entry.steps) if name == NAMES[2] else "any number of"
+            assert f"decode ({steps} tokens a call) in fp32" in shown
 
 
 def test_a_dry_run_writes_nothing(

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from export.graph import Graph
 from export.region import Region
-from export.sampler import INPUTS, Sampler, tokens
+from export.sampler import Sampler, tokens
 from export.uniforms import counter, uniform_logs
 from luminanet.reference import NO_TOKEN
-from luminanet.sampling import SEED, Sampling, Token, blocks, choose, uniform
+from luminanet.sampling import INPUTS, SEED, Sampling, Token, blocks, choose, uniform
 
 Arrays = dict[str, NDArray[Any]]
 SIZES = (1, 2, 50, 500, 4096)

@@ -3,6 +3,9 @@ so that neither Triton's client (which asks for older libraries than ours) nor a
 is needed."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.graph import Graph
+from export.pack import Label
 from export.triton_config import TritonOptions, configuration, plan_configuration
 from export.triton_repository import main, triton_repository
 from luminanet.artifact import Artifact
@@ -23,8 +27,17 @@ from luminanet.artifact import write as write_artifact
 from luminanet.errors import ArtifactError, ConfigError, ExportError
 from luminanet.manifest import FileEntry
 from luminanet.plan import PlanInfo, Profile, beside
-from tests.nets import LABELS, write_tiny_artifacts
+from tests.nets import (
+    LABELS,
+    random_gpt2,
+    random_weights,
+    tiny_text_topology,
+    tiny_tokenizer,
+    write_tiny_artifacts,
+)
+from tests.nets import write_artifact as write_net
 
+ROOT = Path(__file__).parents[2]
 SCHEMA = Path(__file__).with_name("triton_model_config.textproto")
 KIND_GPU, KIND_AUTO = 1, 0
 NAMES = ("luminanet-cifar10", "luminanet-tinystories", "gpt2-tinystories")
@@ -180,6 +193,62 @@ def test_writing_again_replaces_the_model_and_nothing_else(artifacts: Path, tmp_
     assert [p.name for p in tmp_path.iterdir()] == [NAMES[0]]
 
 
+def test_a_model_that_cannot_be_replaced_stays(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, out = artifacts / NAMES[0] / "artifact", tmp_path / "repository"
+    (folder,) = triton_repository(artifact, out)
+    (folder / "1" / "old").write_text("old")
+    plain = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if target == folder and not self.name.endswith("-old"):
+            raise OSError("disk gone")
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="disk gone"):
+        triton_repository(artifact, out)
+    assert (folder / "1" / "old").read_text() == "old"
+    assert [p.name for p in tmp_path.rglob("*") if p.parent in (tmp_path, out)] == [
+        *("repository", NAMES[0])
+    ]
+
+
+@pytest.mark.parametrize("moment", ["write_text", "rename"])
+def test_a_run_that_is_killed_leaves_no_half_model(
+    moment: str, artifacts: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import os, pathlib
+from export.triton_repository import triton_repository
+pathlib.Path.{moment} = lambda *_, **__: os._exit(9)
+triton_repository(pathlib.Path({str(artifacts / NAMES[0] / "artifact")!r}), pathlib.Path("out"))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment)
+    assert done.returncode == 9
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_gpt2_has_its_plan_of_the_graph_that_tensorrt_reads(tmp_path: Path) -> None:
+    tokenizer, artifact = tiny_tokenizer(), tmp_path / "artifact"
+    net = random_gpt2(0, replace(random_gpt2(0).config, vocab_size=tokenizer.vocab_size))
+    write_net(artifact, net, Label("gpt2", tokenizer.to_json()), tensorrt=True)
+    graph = hashlib.sha256((artifact / "model.tensorrt.onnx").read_bytes()).hexdigest()
+    plan = artifact / "model.tensorrt.plan"
+    plan.write_bytes(b"plan")
+    info = info_for(artifact, "tensorrt", b"plan")
+    info = replace(info, onnx_sha256=graph, sizes={"steps": 1}, model="model.tensorrt.onnx")
+    beside(plan).write_text(info.to_json())
+    first, second = triton_repository(artifact, tmp_path / "out")
+    assert (first / "1" / "model.onnx").read_bytes() == (artifact / "model.onnx").read_bytes()
+    assert (second.name, (second / "1" / "model.plan").read_bytes()) == ("gpt2-tensorrt", b"plan")
+    config = parsed((second / "config.pbtxt").read_text())
+    assert types(config.input)["token_ids"] == ("TYPE_INT64", [1])
+    assert config.HasField("dynamic_batching")
+
+
 def test_a_folder_of_something_else_is_not_replaced(artifacts: Path, tmp_path: Path) -> None:
     (tmp_path / NAMES[0]).mkdir()
     (tmp_path / NAMES[0] / "thesis.txt").write_text("dear")
@@ -239,3 +308,13 @@ def test_the_command_prints_what_it_wrote(
 def test_options_that_make_no_sense_are_refused(values: tuple[int, int]) -> None:
     with pytest.raises(ConfigError):
         TritonOptions(*values)
+
+
+def test_a_graph_that_decodes_is_not_for_triton(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    net = random_weights(tiny_text_topology(tokenizer.vocab_size))
+    write_net(tmp_path / "text", net, Label("text", tokenizer.to_json()), decode=(4,))
+    with pytest.raises(ExportError, match=r"between its calls: choose model\.onnx"):
+        triton_repository(tmp_path / "text", tmp_path / "out", model="decode.onnx")
+    assert not (tmp_path / "out").exists()
+    assert triton_repository(tmp_path / "text", tmp_path / "out")

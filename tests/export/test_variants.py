@@ -1,6 +1,7 @@
 """Which graphs an artifact gets, what is told of them, and the examples that assess them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ from hypothesis import strategies as st
 
 from export import choose, variants
 from export.choose import Choice, by_batch
+from export.decode import decode_windows
 from export.examples import Examples, feeds_of, load, save, seeded
 from export.forms import Form
 from export.freeze import main
 from export.precisions.assess import Net
 from export.precisions.convert import BOUNDS
+from export.precisions.rewrite import graphs
 from export.unroll import unroll
-from export.variants import BATCH_MODEL, Maker, Request, parse_precisions
+from export.variants import BATCH_MODEL, Maker, Request, parse_decode, parse_precisions
 from luminanet.artifact import Artifact
 from luminanet.errors import ConfigError, DataError, ExportError, VerificationError
-from luminanet.manifest import MODEL, Precision
+from luminanet.manifest import MODEL, Precision, Role, Runtime
 from tests.nets import (
     LABELS,
     frozen,
@@ -64,7 +67,7 @@ def test_words_become_precisions_and_fp32_comes_first() -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_every_precision_is_a_file_that_was_verified(name: str) -> None:
     net = NETS[name]
-    request = Request(precisions=tuple(Precision), examples=real(net))
+    request = Request(precisions=tuple(Precision), examples=real(net), decode=())
     maker = Maker(net, request.examples)
     made = [maker.make(variant) for variant in variants.variants(net, request)]
     entries = {graph.file: graph.entry for graph, _ in made}
@@ -103,6 +106,80 @@ def test_a_graph_that_is_apart_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     for variant in variants.variants(IMAGE, Request(precisions=parse_precisions("int8"))):
         with pytest.raises(VerificationError, match="from the numpy reference"):
             Maker(IMAGE).make(variant)
+
+
+def test_a_gpt2_for_tensorrt_has_standard_operators_alone() -> None:
+    graphs = {graph.file: graph for graph in frozen(GPT2, "int8,fp16,bf16", tensorrt=True)}
+    assert list(graphs) == [
+        *("model.onnx", "model.tensorrt.onnx", "model.int8.onnx", "model.int8-batch.onnx"),
+        *("model.fp16.onnx", "model.bf16.onnx"),
+    ]
+    for file, graph in graphs.items():
+        is_standard = all(node.domain == "" for node in graph.model.graph.node)
+        is_for_tensorrt = file in ("model.tensorrt.onnx", "model.fp16.onnx", "model.bf16.onnx")
+        assert is_standard == is_for_tensorrt
+        assert graph.entry.runtime == ("tensorrt" if is_for_tensorrt else "cpu")
+        assert graph.entry.form == ("plain" if is_for_tensorrt else "gpt2")
+
+
+def test_a_luminanet_needs_no_graph_of_its_own_for_tensorrt() -> None:
+    assert [graph.file for graph in frozen(TEXT, tensorrt=True)] == ["model.onnx"]
+    assert frozen(TEXT)[0].entry.runtime == "any"
+
+
+# ---------------------------------------------------------------------- graphs that decode
+
+
+def test_numbers_of_tokens_are_read_and_others_refused() -> None:
+    assert parse_decode("4") == (4,)
+    assert parse_decode("8, 1,4,1") == (1, 4, 8)
+    assert parse_decode("none") == ()
+    for text in ("", "0", "-1", "65", "4,", "many", "1.5", "none,4"):
+        with pytest.raises(ConfigError, match="give numbers of tokens from 1 to 64"):
+            parse_decode(text)
+
+
+def test_every_graph_for_a_cpu_gets_one_that_decodes() -> None:
+    request = Request(precisions=parse_precisions("int8,fp16"), decode=(1, 4), tensorrt=True)
+    text = [v for v in variants.variants(TEXT, request) if v.role is Role.DECODE]
+    assert [v.file for v in text] == ["decode.onnx", "decode.int8.onnx", "decode.int8-batch.onnx"]
+    assert {v.steps for v in text} == {0}
+    gpt2 = [v for v in variants.variants(GPT2, request) if v.role is Role.DECODE]
+    assert [v.file for v in gpt2] == [
+        *("decode.1.onnx", "decode.4.onnx", "decode.1.int8.onnx", "decode.4.int8.onnx"),
+        *("decode.1.int8-batch.onnx", "decode.4.int8-batch.onnx"),
+    ]
+    assert [v.steps for v in gpt2] == [1, 4] * 3
+    assert {v.runtime for v in text + gpt2} == {Runtime.CPU}
+    assert [v.from_batch for v in text] == [1, 1, 4]
+    assert not [v for v in variants.variants(IMAGE, request) if v.role is Role.DECODE]
+    none = replace(request, decode=())
+    assert not [v for v in variants.variants(TEXT, none) if v.role is Role.DECODE]
+
+
+def test_both_forms_of_by_batch_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    forms = {1: Choice(Form.SHARED, "few"), 9: Choice(Form.BUS, "many")}
+    monkeypatch.setattr(variants, "by_batch", lambda _: forms)
+    found = {v.file: (v.form, v.from_batch) for v in variants.variants(TEXT, Request("by-batch"))}
+    assert found["decode.onnx"] == ("shared", 1)
+    assert found["decode.batch.onnx"] == ("bus", 9)
+
+
+@pytest.mark.parametrize("name", ["text", "gpt2"])
+def test_a_graph_that_decodes_is_verified_and_the_same_every_time(name: str) -> None:
+    made, again = (frozen(NETS[name], decode=(2,))[-1] for _ in range(2))
+    assert made.entry == again.entry
+    assert made.entry.role is Role.DECODE
+    assert made.entry.verified_within == 1e-4
+    assert made.entry.nodes == sum(len(graph.node) for graph in graphs(made.model.graph))
+    assert made.model.SerializeToString(True) == again.model.SerializeToString(True)
+
+
+def test_a_graph_that_draws_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = decode_windows(unroll(random_weights(tiny_text_topology(300), seed=1)))
+    monkeypatch.setattr(variants, "decode_windows", lambda _: other)
+    with pytest.raises(VerificationError, match="freeze with --decode none"):
+        frozen(TEXT, decode=(4,))
 
 
 # ---------------------------------------------------------------------- forms
@@ -287,7 +364,11 @@ def test_a_dry_run_tells_what_would_be_written(
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(["--precision", "int4"], "int4"), (["--precision", "qdq"], "add --examples")],
+    [
+        (["--precision", "int4"], "int4"),
+        (["--precision", "qdq"], "add --examples"),
+        (["--decode", "99"], "1 to 64"),
+    ],
 )
 def test_a_precision_that_cannot_be_made_is_one_line(
     options: list[str], words: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]

@@ -1,17 +1,21 @@
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from export import verify as module
 from export.baseline import unroll_gpt2
 from export.unroll import unroll
 from export.verify import TOLERANCE, verify
+from luminanet import gpt2
 from luminanet.errors import MissingExtraError, VerificationError
 from luminanet.frozen import FrozenNet
-from luminanet.gpt2 import Gpt2Config, Gpt2Net
+from luminanet.gpt2 import Gpt2Config, Gpt2Net, forward
 from tests.nets import (
     random_gpt2,
     random_net,
@@ -79,6 +83,26 @@ def test_the_graph_of_another_network_is_refused() -> None:
 def test_the_shortest_contexts_are_verified_too(context: int) -> None:
     net = random_gpt2(0, Gpt2Config(20, context, width=16, heads=2))
     assert verify(unroll_gpt2(net), net).difference < TOLERANCE
+
+
+@pytest.mark.parametrize("work", [1, 20 * GPT2.parameters])
+def test_a_net_that_is_too_large_for_whole_prompts_is_verified_to_the_end_of_its_context(
+    work: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(net: Gpt2Net, tokens_BT: NDArray[Any], *pasts: Any) -> NDArray[np.float64]:
+        read.append(tokens_BT.size)
+        return forward(net, tokens_BT, *pasts)
+
+    monkeypatch.setattr(gpt2, "forward", counted)
+    monkeypatch.setattr(module, "WORK", work)
+    assert verify(unroll_gpt2(GPT2), GPT2).difference < TOLERANCE / 10
+    assert sum(read) <= max(work // GPT2.parameters, 3 * 4) + 1
+    places = GPT2.tensors["wpe.weight"].copy()
+    places[-1, 0] += 1
+    with pytest.raises(VerificationError, match="from the numpy reference"):
+        verify(unroll_gpt2(replace(GPT2, tensors={**GPT2.tensors, "wpe.weight": places})), GPT2)
 
 
 @pytest.mark.parametrize("seed", range(3))

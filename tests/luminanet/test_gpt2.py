@@ -5,6 +5,7 @@ import pytest
 
 from luminanet.errors import TopologyError
 from luminanet.gpt2 import Gpt2Config, Gpt2Net, forward, gelu_tanh
+from luminanet.reference import layer_norm
 from tests.nets import random_gpt2
 
 
@@ -22,6 +23,21 @@ def test_every_earlier_token_matters() -> None:
         changed = tokens.copy()
         changed[0, position] = 30
         assert not np.allclose(forward(net, changed)[0, -1], last)
+
+
+def test_a_past_is_what_stood_before() -> None:
+    """One layer, whose keys and values are those of the embedded tokens."""
+    net = random_gpt2(2, Gpt2Config(30, context=9, width=16, heads=2))
+    tokens = np.random.default_rng(0).integers(0, 30, (3, 9))
+    w = {name: array.astype(np.float64) for name, array in net.tensors.items()}
+    embedded = w["wte.weight"][tokens] + w["wpe.weight"]
+    normed = layer_norm(embedded, w["h.0.ln_1.weight"], w["h.0.ln_1.bias"])
+    both = normed @ w["h.0.attn.c_attn.weight"][:, 16:] + w["h.0.attn.c_attn.bias"][16:]
+    keys, values = (part.reshape(3, 9, 2, 8).swapaxes(1, 2) for part in np.split(both, 2, -1))
+    whole = forward(net, tokens)
+    for past in (1, 5, 8):
+        before = (keys[:, :, :past], values[:, :, :past])
+        assert np.allclose(forward(net, tokens[:, past:], [before]), whole[:, past:], atol=1e-12)
 
 
 def test_gelu_is_the_form_of_gpt2() -> None:

@@ -6,7 +6,17 @@ import pytest
 
 from luminanet.artifact import Artifact, write
 from luminanet.errors import ArtifactError
-from luminanet.manifest import MODEL, TOPOLOGY, Family, GraphEntry, Manifest, Precision, Task
+from luminanet.manifest import (
+    MODEL,
+    TOPOLOGY,
+    Family,
+    GraphEntry,
+    Manifest,
+    Precision,
+    Role,
+    Runtime,
+    Task,
+)
 
 GRAPH = GraphEntry(Precision.FP32, "bus", "it is the best", nodes=3, verified_within=1e-4)
 MANIFEST = Manifest(
@@ -40,6 +50,17 @@ def test_what_was_written_is_read(directory: Path) -> None:
     assert artifact.manifest.labels == ("x",)
     assert artifact.read(MODEL) == b"onnx"
     assert Manifest.from_json(artifact.manifest.to_json()) == artifact.manifest
+
+
+def test_a_graph_says_which_runtime_it_is_for(directory: Path) -> None:
+    path = directory / "manifest.json"
+    raw = json.loads(path.read_text())
+    assert raw["graphs"][MODEL].pop("runtime") == "any"
+    assert Manifest.from_json(json.dumps(raw)).graphs[MODEL].runtime is Runtime.ANY
+    for runtime in ("tensorrt", "gpu", None):
+        raw["graphs"][MODEL]["runtime"] = runtime
+        with pytest.raises(ArtifactError, match="is damaged"):
+            Manifest.from_json(json.dumps(raw))
 
 
 def test_nothing_temporary_is_left_behind(directory: Path) -> None:
@@ -215,3 +236,55 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="NaN"):
         write(tmp_path / "a", replace(MANIFEST, figures={"loss": float("nan")}), FILES)
     assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------- graphs that decode
+
+
+def decoding(directory: Path, family: str, task: str, **values: object) -> None:
+    """Gives the artifact a graph that decodes, and a manifest that tells of it."""
+    raw = json.loads((directory / "manifest.json").read_text())
+    name = "decode.4.onnx" if family == "gpt2" else "decode.onnx"
+    (directory / name).write_bytes(b"onnx")
+    raw["files"][name] = raw["files"][MODEL]
+    raw["graphs"][name] = raw["graphs"][MODEL] | {"role": "decode"} | values
+    (directory / "manifest.json").write_text(json.dumps(raw | {"family": family, "task": task}))
+
+
+@pytest.mark.parametrize(("family", "steps"), [("luminanet", 0), ("gpt2", 4), ("gpt2", 64)])
+def test_a_graph_that_decodes_is_taken(directory: Path, family: str, steps: int) -> None:
+    decoding(directory, family, "text-generation", steps=steps)
+    graphs = Artifact.open(directory).manifest.graphs
+    (entry,) = (entry for entry in graphs.values() if entry.role is Role.DECODE)
+    assert entry.steps == steps
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "values", "match"),
+    [
+        ("luminanet", "image-classification", {"steps": 0}, "decodes, and the task is image"),
+        ("luminanet", "text-generation", {"steps": 4}, "steps 4, which no luminanet has"),
+        ("gpt2", "text-generation", {"steps": 0}, "steps 0, which no gpt2 has"),
+        ("gpt2", "text-generation", {"steps": 65}, "steps is 65"),
+        ("gpt2", "text-generation", {"role": "logits", "steps": 4}, "not that of its name"),
+    ],
+)
+def test_a_graph_that_decodes_and_does_not_fit_is_refused(
+    directory: Path, family: str, task: str, values: dict[str, object], match: str
+) -> None:
+    decoding(directory, family, task, **values)
+    with pytest.raises(ArtifactError, match=match):
+        Artifact.open(directory)
+
+
+def test_a_graph_that_gives_logits_has_no_steps(directory: Path) -> None:
+    change(directory, **graph(steps=4))
+    with pytest.raises(ArtifactError, match="gives logits, and steps is 4"):
+        Artifact.open(directory)
+
+
+def test_graphs_of_before_there_were_steps_are_read(directory: Path) -> None:
+    raw = json.loads((directory / "manifest.json").read_text())
+    del raw["graphs"][MODEL]["steps"]
+    (directory / "manifest.json").write_text(json.dumps(raw))
+    assert Artifact.open(directory).manifest.graphs[MODEL] == GRAPH

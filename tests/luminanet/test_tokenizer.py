@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,15 @@ def test_training_twice_gives_the_same_tokenizer() -> None:
 def test_what_is_not_a_tokenizer_is_refused(text: str) -> None:
     with pytest.raises(ArtifactError, match="not a tokenizer"):
         Tokenizer.from_json(text)
+
+
+@pytest.mark.parametrize("dropout", [0.1, 1, 0.0, "0.5"])
+def test_a_tokenizer_that_encodes_at_random_is_refused(dropout: object) -> None:
+    described = json.loads(TOKENIZER.to_json())
+    assert described["model"]["dropout"] is None
+    described["model"]["dropout"] = dropout
+    with pytest.raises(ArtifactError, match=r"has dropout .*: set it to null"):
+        Tokenizer.from_json(json.dumps(described))
 
 
 def test_a_tokenizer_without_the_end_token_is_refused() -> None:

@@ -35,7 +35,8 @@ def test_parameters_are_the_numbers_that_the_weights_hold(seed: int, text: bool)
         *(w.send_HD.size + w.readout_HO.size for w in net.clusters.values()),
     ]
     names = [n for n in type(net.head).__slots__ if n not in ("mean_C", "std_C")]
-    head = sum(getattr(net.head, name).size for name in names)
+    parts = [getattr(net.head, name) for name in names]
+    head = sum(part.size for part in parts if part is not None)
     assert net.topology.parameters == sum(arrays) + head + len(net.gates)
 
 

@@ -13,13 +13,21 @@ from tests.serving.helpers import Running, running
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("artifacts")
-    write_tiny_artifacts(root)
+    write_tiny_artifacts(root, decode=(4,))
     return root
 
 
 @pytest.fixture(scope="session")
 def models(artifacts: Path) -> Models:
     return load(artifacts, threads=1)
+
+
+@pytest.fixture(scope="session")
+def any_steps(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Models]:
+    """The text models, by the number of tokens that one call draws."""
+    root = tmp_path_factory.mktemp("steps")
+    write_tiny_artifacts(root, decode=(1, 4, 8))
+    return {steps: load(root, threads=1, steps=steps) for steps in (1, 4, 8)}
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,16 @@ import httpx
 import numpy as np
 
 from luminanet.manifest import Family, Manifest, Task
+from luminanet.reference import NO_TOKEN
+from luminanet.sampling import Sampling
 from luminanet.tokenizer import TextStream
 from serving.app import create_app
+from serving.decoding import Drawn
 from serving.engine import Finish
 from serving.metrics import Metrics, TextMetrics
 from serving.models import Models
 from serving.runtime import Arrays, Backend, Step, Tensor
-from serving.sampling import Logits, Sampling
-from serving.scheduler import Generation, TextEngine
+from serving.scheduler import Generation, Piece, TextEngine
 from serving.server import DrainingServer, listen, make_server
 from serving.service import Service
 from serving.settings import Settings
@@ -113,10 +115,19 @@ class GatedBackend:
 
 
 def gated(models: Models, family: Family = Family.LUMINANET) -> tuple[Models, GatedBackend]:
-    """The same models, one text model of which computes only while its gate is open."""
+    """The same models, one text model of which draws tokens only while its gate is open."""
     backend = GatedBackend(models.text[family].backend)
     model = replace(models.text[family], backend=backend)
     return replace(models, text={**models.text, family: model}), backend
+
+
+def gated_prompts(models: Models) -> tuple[Models, GatedBackend]:
+    """The same models, with a GPT-2 that computes prompts only while its gate is open."""
+    model = models.text[Family.GPT2]
+    assert model.prompts is not None
+    backend = GatedBackend(model.prompts)
+    changed = replace(model, prompts=backend)
+    return replace(models, text={**models.text, Family.GPT2: changed}), backend
 
 
 def gated_image(models: Models) -> tuple[Models, GatedBackend]:
@@ -136,42 +147,42 @@ class Alphabet:
 class Counting:
     """Sequences that count: after token n comes n + 1, of 26; token 25 ends the text.
 
-    A prompt that ends in 13 makes joining fail; one that holds 20 gives logits that are no
-    numbers.
+    A prompt that ends in 13 makes joining fail; where one holds 20, the network names no token
+    from then on. The log-probability of token n is -n; a text has `room` for so many tokens.
     """
 
     bytes_per_sequence = 8
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, steps: int = 1, room: int = 1000) -> None:
         self.gate = threading.Semaphore(0)
         self.rows: list[list[int]] = [[] for _ in range(rows)]
         self.batches: list[int] = []
+        self.asked: list[Sampling] = []
         self.open = True
+        self._steps, self._room = steps, room
 
-    def join(self, row: int, prompt: Sequence[int]) -> None:
+    def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
         if prompt[-1] == 13:
             raise RuntimeError("bad luck")
         self.rows[row] = list(prompt)
+        self.asked.append(how)
+        return False
 
-    def append(self, row: int, token: int) -> None:
-        self.rows[row].append(token)
-
-    def step(self, rows: int) -> Logits:
+    def draw(self, rows: int) -> Drawn:
         if not self.open:
             assert self.gate.acquire(timeout=TIMEOUT_S)
         self.batches.append(rows)
-        logits = np.zeros((rows, 26), np.float32)
-        for place, row in enumerate(self.rows[:rows]):
-            logits[place, (row[-1] + 1) % 26] = 9
-            if 20 in row:
-                logits[place] = np.nan
-        return logits
+        for row in self.rows[:rows]:
+            for _ in range(self._steps):
+                row.append(NO_TOKEN if {20, NO_TOKEN} & set(row) else (row[-1] + 1) % 26)
+        ids_BK = np.array([row[-self._steps :] for row in self.rows[:rows]])
+        return Drawn(ids_BK, -ids_BK.astype(np.float32))
 
-    def is_full(self, _row: int) -> bool:
-        return False
+    def room(self, _prompt: int) -> int:
+        return self._room
 
     def move(self, source: int, target: int) -> None:
-        self.rows[target] = self.rows[source]
+        self.rows[target] = list(self.rows[source])
 
 
 class Bench:
@@ -209,7 +220,6 @@ class Bench:
             prompt,
             Transcript(stream, options.pop("stop", ())),
             options.pop("sampling", Sampling(temperature=0)),
-            options.pop("seed", 0),
             max_tokens,
             options.pop("arrived_s", perf_counter()),
         )
@@ -219,6 +229,13 @@ class Bench:
 
     def read(self, job: Generation) -> tuple[str, Finish]:
         """All of a job's text, and why it ended."""
+        pieces = self.pieces(job)
+        finish = pieces[-1].finish
+        assert finish is not None
+        return "".join(piece.text for piece in pieces), finish
+
+    def pieces(self, job: Generation) -> list[Piece]:
+        """All that is handed over of a job, up to its end."""
         return asyncio.run_coroutine_threadsafe(_read(job), self._loop).result(TIMEOUT_S)
 
     def counted(self, name: str, **labels: str) -> float:
@@ -226,10 +243,8 @@ class Bench:
         return self.metrics.registry.get_sample_value(f"luminanet_{name}", known) or 0.0
 
 
-async def _read(job: Generation) -> tuple[str, Finish]:
-    text = ""
-    while True:
-        for piece in await job.outbox.take():
-            text += piece.text
-            if piece.finish:
-                return text, piece.finish
+async def _read(job: Generation) -> list[Piece]:
+    pieces: list[Piece] = []
+    while not pieces or pieces[-1].finish is None:
+        pieces += await job.outbox.take()
+    return pieces

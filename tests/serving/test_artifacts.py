@@ -22,6 +22,8 @@ from serving.service import Service
 from serving.settings import Settings
 
 IMAGE, TEXT, GPT2 = "luminanet-cifar10", "luminanet-tinystories", "gpt2-tinystories"
+DECODE, GPT2_DECODE = "decode.onnx", "decode.4.onnx"
+SERVED = {IMAGE: (MODEL,), TEXT: (DECODE,), GPT2: (MODEL, GPT2_DECODE)}
 
 
 @pytest.fixture
@@ -30,14 +32,22 @@ def copy(artifacts: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
 
 
-def rewrite(root: Path, name: str, change: Callable[[onnx.ModelProto], None], **facts: Any) -> None:
-    """Changes the graph or the facts of an artifact and gives it a manifest that fits."""
+def rewrite(
+    root: Path,
+    name: str,
+    change: Callable[[onnx.ModelProto], None],
+    file: str | None = None,
+    **facts: Any,
+) -> None:
+    """Changes a graph (the first that is served) or the facts of an artifact and gives it a
+    manifest that fits."""
+    file = file or SERVED[name][0]
     directory = root / name / "artifact"
     artifact = Artifact.open(directory)
-    files = {file: artifact.read(file) for file in artifact.manifest.files or {}}
-    model = onnx.load_model_from_string(files[MODEL])
+    files = {each: artifact.read(each) for each in artifact.manifest.files or {}}
+    model = onnx.load_model_from_string(files[file])
     change(model)
-    files[MODEL] = model.SerializeToString()
+    files[file] = model.SerializeToString()
     write(directory, replace(artifact.manifest, **facts), files)
 
 
@@ -58,9 +68,12 @@ def test_a_folder_of_folders_a_folder_and_one_artifact_can_be_named(artifacts: P
     assert load(artifacts / IMAGE / "artifact", 1).text == {}
 
 
-@pytest.mark.parametrize("file", [MODEL, TOKENIZER])
-def test_a_file_that_was_changed_is_refused(copy: Path, file: str) -> None:
-    path = copy / TEXT / "artifact" / file
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [(TEXT, TOKENIZER), *((name, file) for name, files in SERVED.items() for file in files)],
+)
+def test_a_file_that_was_changed_is_refused(copy: Path, name: str, file: str) -> None:
+    path = copy / name / "artifact" / file
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -141,12 +154,13 @@ def function(model: onnx.ModelProto) -> None:
     )
 
 
+@pytest.mark.parametrize(("name", "file"), [(TEXT, DECODE), (GPT2, MODEL), (GPT2, GPT2_DECODE)])
 @pytest.mark.parametrize("hide", [initializer, attribute, nested_graph, sparse, function])
 def test_external_data_is_refused_wherever_it_hides(
-    copy: Path, hide: Callable[[onnx.ModelProto], None]
+    copy: Path, hide: Callable[[onnx.ModelProto], None], name: str, file: str
 ) -> None:
     (copy / "secret.bin").write_bytes(bytes(16))
-    rewrite(copy, TEXT, hide)
+    rewrite(copy, name, hide, file)
     refused(copy, "keeps tensor .* in another file")
 
 
@@ -205,7 +219,6 @@ def test_an_operator_that_is_never_exported_is_refused(copy: Path) -> None:
         (TEXT, {"context": 17}),
         (IMAGE, {"labels": ("a", "b")}),
         (GPT2, {"layers": 2}),
-        (GPT2, {"family": Family.LUMINANET}),
         (GPT2, {"head_width": 9}),
     ],
 )
@@ -216,6 +229,46 @@ def test_a_graph_with_another_interface_than_its_manifest_is_refused(
         shutil.rmtree(copy / other)
     rewrite(copy, name, keep, **facts)
     refused(copy, "its manifest asks for")
+
+
+def unknown_input(model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("extra", TensorProto.INT64, ["batch"]))
+
+
+def missing_output(model: onnx.ModelProto) -> None:
+    del model.graph.output[1]
+
+
+@pytest.mark.parametrize(("name", "file"), [(TEXT, DECODE), (GPT2, GPT2_DECODE)])
+@pytest.mark.parametrize("change", [unknown_input, missing_output])
+def test_a_graph_that_draws_with_another_interface_is_refused(
+    copy: Path, name: str, file: str, change: Callable[[onnx.ModelProto], None]
+) -> None:
+    rewrite(copy, name, change, file)
+    refused(copy, "its manifest asks for")
+
+
+@pytest.mark.parametrize("name", [TEXT, GPT2])
+def test_a_text_artifact_without_graphs_that_draw_says_how_to_add_them(
+    copy: Path, name: str
+) -> None:
+    directory = copy / name / "artifact"
+    artifact, file = Artifact.open(directory), SERVED[name][-1]
+    manifest, others = artifact.manifest, set(artifact.manifest.files or {}) - {file}
+    graphs = {n: entry for n, entry in manifest.graphs.items() if n != file}
+    files = {other: artifact.read(other) for other in others}
+    write(directory, replace(manifest, graphs=graphs), files)
+    refused(copy, r"no graph that draws tokens: .*`python export/freeze\.py ckpt\.pt --decode 4`")
+
+
+def test_a_number_of_tokens_that_no_graph_draws_is_told_with_those_there_are(
+    artifacts: Path,
+) -> None:
+    with pytest.raises(ArtifactError, match="no graph that draws 8 tokens a call") as caught:
+        load(artifacts, threads=1, steps=8)
+    assert "for 4: serve with --steps 4, or" in str(caught.value)
+    assert "`python export/freeze.py ckpt.pt --decode 4,8`" in str(caught.value)
+    assert load(artifacts / TEXT, threads=1, steps=8).text[Family.LUMINANET].how.steps == 8
 
 
 @pytest.mark.parametrize("facts", [{"vocab_size": 7}, {"end_id": 3}, {"context": 0}])

@@ -1,6 +1,8 @@
-"""The state between two tokens: same logits alone and in a batch, against the numpy references."""
+"""The state between two calls: the same tokens alone and in a batch, and as the numpy references
+and the oracle of the sampler say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,108 +13,182 @@ from luminanet.gpt2 import forward as gpt2_forward
 from luminanet.manifest import Family
 from luminanet.reference import NO_TOKEN
 from luminanet.reference import forward as luminanet_forward
-from serving.decoding import Caches, Sequences, Windows, warm_up
+from luminanet.sampling import Sampling, choose
+from serving.decoding import GROUPS, Caches, Sequences, Windows, batch_sizes, rows_agree, warm_up
 from serving.models import Models
 from tests.nets import random_gpt2, random_weights, tiny_text_topology
 
 PROMPTS = ([5, 9, 2], [7], [3, 3, 8, 1, 200, 4], [11, 250])
-STEPS = 6
+WAYS = (
+    Sampling(0),
+    Sampling(1.0, 20, seed=3),
+    Sampling(0.7, top_p=0.9, min_p=0.02, seed=4),
+    Sampling(0.9, repetition_penalty=1.5, seed=2**63 - 1),
+)
+FAMILIES = pytest.mark.parametrize("family", [Family.LUMINANET, Family.GPT2])
+Logits = Callable[[Sequence[int]], NDArray[np.float64]]
 
 
-def sequences(models: Models, family: Family, rows: int = 4) -> Sequences:
-    kind = Windows if family is Family.LUMINANET else Caches
-    made: Sequences = kind(models.text[family].backend, models.text[family].manifest, rows)
-    return made
+def sequences(models: Models, family: Family, rows: int = 4, group: int = 1) -> Sequences:
+    model = models.text[family]
+    steps = model.how.steps
+    if model.prompts is None:
+        return Windows(model.backend, model.manifest, rows, steps, group)
+    return Caches(model.backend, model.prompts, model.manifest, rows, steps, group)
 
 
-def luminanet_reference(models: Models) -> Callable[[list[int]], NDArray[np.float64]]:
-    manifest = models.text[Family.LUMINANET].manifest
+def reference(models: Models, family: Family) -> Logits:
+    """Logits after a text, by numpy."""
+    manifest = models.text[family].manifest
+    if family is Family.GPT2:
+        width = manifest.heads * manifest.head_width
+        config = Gpt2Config(manifest.vocab_size, manifest.context, width, manifest.heads)
+        gpt2 = random_gpt2(0, config)
+        return lambda tokens: gpt2_forward(gpt2, np.array([tokens]))[0, -1]
     net = random_weights(tiny_text_topology(manifest.vocab_size))
 
-    def logits(tokens: list[int]) -> NDArray[np.float64]:
-        window = ([NO_TOKEN] * manifest.context + tokens)[-manifest.context :]
+    def logits(tokens: Sequence[int]) -> NDArray[np.float64]:
+        window = ([NO_TOKEN] * manifest.context + list(tokens))[-manifest.context :]
         return np.asarray(luminanet_forward(net, np.array([window]))[0])
 
     return logits
 
 
-def gpt2_reference(models: Models) -> Callable[[list[int]], NDArray[np.float64]]:
-    manifest = models.text[Family.GPT2].manifest
-    config = Gpt2Config(
-        manifest.vocab_size, manifest.context, manifest.heads * manifest.head_width, manifest.heads
-    )
-    net = random_gpt2(0, config)
-    return lambda tokens: gpt2_forward(net, np.array([tokens]))[0, -1]
-
-
-@pytest.mark.parametrize(
-    ("family", "reference"),
-    [(Family.LUMINANET, luminanet_reference), (Family.GPT2, gpt2_reference)],
-)
-def test_rows_that_join_move_and_leave_keep_the_logits_of_the_reference(
-    models: Models,
-    family: Family,
-    reference: Callable[[Models], Callable[[list[int]], NDArray[np.float64]]],
+@FAMILIES
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("group", [1, 2])
+def test_rows_that_join_move_and_leave_go_on_as_the_oracle_says(
+    any_steps: dict[int, Models], family: Family, steps: int, group: int
 ) -> None:
-    expected, state = reference(models), sequences(models, family)
-    tokens = [list(prompt) for prompt in PROMPTS]
+    models = any_steps[steps]
+    expected, state = reference(models, family), sequences(models, family, 4, group)
+    context = models.text[family].manifest.context
+    texts = [list(prompt) for prompt in PROMPTS]
+    rows: list[int] = []  # which text lies in which row
 
-    def check(rows: NDArray[np.float32], texts: list[list[int]]) -> None:
-        for row, text in zip(rows, texts, strict=True):
-            np.testing.assert_allclose(row, expected(text), rtol=1e-4, atol=1e-4)
+    def join(text: int) -> None:
+        computed = state.join(len(rows), texts[text], WAYS[text])
+        assert computed == (family is Family.GPT2 and len(texts[text]) > 1)
+        rows.append(text)
 
-    def joined(row: int) -> None:
-        logits = state.join(row, tokens[row])
-        if logits is not None:  # a cache: the prompt's logits come at once
-            check(logits[None], [tokens[row]])
-            append(row)
+    def draw() -> None:
+        drawn = state.draw(len(rows))
+        assert drawn.ids_BK.shape == drawn.logs_BK.shape == (len(rows), steps)
+        for row, text in enumerate(rows):
+            for token, log in zip(drawn.ids_BK[row], drawn.logs_BK[row], strict=True):
+                written = texts[text]
+                seen = written[-context:] if family is Family.LUMINANET else written
+                position = len(written) - len(PROMPTS[text])
+                chosen = choose(expected(written), seen, WAYS[text], position)
+                assert token == chosen.id
+                assert log == pytest.approx(chosen.log_probability, abs=1e-4)
+                written.append(int(token))
 
-    def append(row: int) -> None:
-        token = int(expected(tokens[row]).argmax())
-        state.append(row, token)
-        tokens[row].append(token)
-
-    for row in range(3):
-        joined(row)
-    for _ in range(STEPS):
-        check(state.step(len(tokens[:3])), tokens[:3])
-        for row in range(3):
-            append(row)
+    for text in range(3):
+        join(text)
+    draw()
+    draw()
     state.move(2, 0)  # row 0 leaves, row 2 takes its place, a new one joins
-    tokens = [tokens[2], tokens[1], list(PROMPTS[3])]
-    joined(2)
-    check(state.step(3), tokens)
+    rows[:] = [rows[2], rows[1]]
+    draw()
+    join(3)
+    draw()
 
 
 def test_a_window_never_fills_and_forgets_what_is_older_than_the_context(models: Models) -> None:
-    state = sequences(models, Family.LUMINANET, 1)
+    state = sequences(models, Family.LUMINANET, 2)
     context = models.text[Family.LUMINANET].manifest.context
-    state.join(0, [1])
+    state.join(0, [1] * context, Sampling(0))
+    written = [*([1] * context)]
     for _ in range(context):
-        state.append(0, 2)
-    after_one = state.step(1).copy()
-    state.join(0, [2] * context)
-    np.testing.assert_array_equal(state.step(1), after_one)
-    assert not state.is_full(0)
+        written += state.draw(1).ids_BK[0].tolist()
+    state.join(1, written[-context:], Sampling(0))
+    ids = state.draw(2).ids_BK
+    np.testing.assert_array_equal(ids[0], ids[1])
+    assert state.room(context) > 10**12
 
 
-def test_a_cache_is_full_when_every_position_is_taken(models: Models) -> None:
-    state = sequences(models, Family.GPT2, 1)
+def test_a_cache_has_room_for_one_token_more_than_free_positions(models: Models) -> None:
     context = models.text[Family.GPT2].manifest.context
-    state.join(0, [1] * (context - 1))
-    assert not state.is_full(0)
-    state.append(0, 1)
-    state.step(1)
-    assert state.is_full(0)
+    state = sequences(models, Family.GPT2, 2)
+    assert state.room(context) == 1
+    assert state.room(1) == context
+    state.join(0, [1] * context, Sampling(0))
+    state.join(1, [1] * 3, Sampling(0))
+    first = state.draw(2).ids_BK[0, 0]
+    assert first == reference(models, Family.GPT2)([1] * context).argmax()
 
 
-@pytest.mark.parametrize("family", [Family.LUMINANET, Family.GPT2])
+@FAMILIES
+def test_a_full_row_disturbs_no_neighbour(models: Models, family: Family) -> None:
+    context = models.text[family].manifest.context
+
+    def drawn(company: bool) -> NDArray[np.int64]:
+        state = sequences(models, family, 2)
+        state.join(0, PROMPTS[2], WAYS[1])
+        if company:
+            state.join(1, [2] * context, WAYS[2])
+        calls = [state.draw(1 + company).ids_BK[0].copy() for _ in range(3)]
+        return np.concatenate(calls)
+
+    np.testing.assert_array_equal(drawn(company=True), drawn(company=False))
+
+
+@FAMILIES
 def test_warming_up_leaves_no_trace_in_what_follows(models: Models, family: Family) -> None:
-    def first_logits(warm: bool) -> NDArray[np.float32]:
+    def first_tokens(warm: bool) -> list[Any]:
         state = sequences(models, family, 40)
         if warm:
             warm_up(state, models.text[family].manifest.context, 40)
-        logits = state.join(0, [4, 2])
-        return (state.step(1)[0] if logits is None else logits).copy()
+        state.join(0, [4, 2], Sampling(1.0, seed=1))
+        return [array.copy() for array in state.draw(1)]
 
-    np.testing.assert_array_equal(first_logits(warm=True), first_logits(warm=False))
+    for warm, cold in zip(first_tokens(True), first_tokens(False), strict=True):
+        np.testing.assert_array_equal(warm, cold)
+
+
+# ---------------------------------------------------------------------- groups of rows
+
+
+@FAMILIES
+@pytest.mark.parametrize("group", GROUPS)
+def test_in_float32_rows_agree_in_any_batch_and_group(
+    models: Models, family: Family, group: int
+) -> None:
+    state = sequences(models, family, 9, group)
+    assert rows_agree(state, models.text[family].manifest.vocab_size, 9)
+
+
+class Uneven:
+    """Sequences as of kernels that compute the rows of whole groups of `tile` otherwise."""
+
+    bytes_per_sequence = 0
+
+    def __init__(self, tile: int, group: int) -> None:
+        self.tile, self.group = tile, group
+
+    def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:  # noqa: ARG002
+        return False
+
+    def draw(self, rows: int) -> Any:
+        computed = -(-rows // self.group) * self.group
+        together = np.arange(rows) < computed // self.tile * self.tile
+        return np.zeros((rows, 1), np.int64), together[:, None].astype(np.float32)
+
+    def room(self, prompt: int) -> int:  # noqa: ARG002
+        return 1
+
+    def move(self, source: int, target: int) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("tile", GROUPS)
+def test_rows_that_a_kernel_computes_together_agree_in_groups_of_that_size(tile: int) -> None:
+    agreeing = [group for group in GROUPS if rows_agree(Uneven(tile, group), 300, 17)]
+    assert agreeing == [group for group in GROUPS if group >= tile]
+
+
+def test_all_small_batches_are_tried_and_the_largest() -> None:
+    assert list(batch_sizes(5)) == [1, 2, 3, 4, 5]
+    assert list(batch_sizes(1000))[:64] == list(range(1, 65))
+    assert list(batch_sizes(1000))[64:] == [*range(128, 1000, 64), 1000]

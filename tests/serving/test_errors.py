@@ -44,6 +44,11 @@ PROMPT = {"prompt": "Once"}
         (PROMPT | {"top_k": 2**63}, "top_k", "less than or equal to 9223372036854775807"),
         (PROMPT | {"top_p": 0}, "top_p", "greater than 0"),
         (PROMPT | {"top_p": 1.01}, "top_p", "less than or equal to 1"),
+        (PROMPT | {"min_p": -0.1}, "min_p", "greater than or equal to 0"),
+        (PROMPT | {"min_p": 1.1}, "min_p", "less than or equal to 1"),
+        (PROMPT | {"repetition_penalty": 0}, "repetition_penalty", "greater than or equal to 0.1"),
+        (PROMPT | {"repetition_penalty": 11}, "repetition_penalty", "less than or equal to 10"),
+        (PROMPT | {"logprobs": 1}, "logprobs", "boolean"),
         (PROMPT | {"seed": -1}, "seed", "greater than or equal to 0"),
         (PROMPT | {"seed": 2**63}, "seed", "less than or equal to 9223372036854775807"),
         (PROMPT | {"stop": ["a"] * 5}, "stop", "at most 4 items"),
@@ -75,7 +80,7 @@ def test_every_seed_in_range_is_accepted(server: Running, seed: int) -> None:
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
-@pytest.mark.parametrize("field", ["temperature", "top_p"])
+@pytest.mark.parametrize("field", ["temperature", "top_p", "min_p", "repetition_penalty"])
 def test_numbers_that_are_not_finite_are_refused(server: Running, field: str, number: str) -> None:
     body = f'{{"prompt": "a", "{field}": {number}}}'
     response = post_raw(server, body.encode())

@@ -93,7 +93,7 @@ def test_a_stop_string_ends_the_text_whole_and_streamed(server: Running) -> None
 
 def test_gpt2_ends_with_length_when_its_cache_is_full(server: Running) -> None:
     context = server.service.models.text[Family.GPT2].manifest.context
-    body = {"prompt": PROMPT, "max_tokens": 500, "model": "gpt2", "seed": 3}
+    body = {"prompt": PROMPT, "max_tokens": 500, "model": "gpt2", "seed": 1}
     answer = server.post("/generate", **body).json()
     assert answer["finish_reason"] == "length"
     assert answer["usage"]["total_tokens"] == context + 1  # the last token needs no position
@@ -142,6 +142,31 @@ def test_any_text_is_a_prompt(server: Running, prompt: str) -> None:
     for model in "luminanet", "gpt2":
         response = server.post("/generate", prompt=prompt, max_tokens=2, model=model)
         assert response.status_code == 200
+
+
+@pytest.mark.parametrize("model", ["luminanet", "gpt2"])
+def test_log_probabilities_are_answered_when_asked_for(server: Running, model: str) -> None:
+    body: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 10, "seed": 5, "model": model}
+    plain = server.post("/generate", **body).json()
+    whole = server.post("/generate", **body, logprobs=True).json()
+    logs = whole.pop("logprobs")
+    assert whole == plain
+    assert len(logs) == whole["usage"]["completion_tokens"]
+    assert all(log < 0 for log in logs)
+    *pieces, last, _ = frames(server.post("/generate", **body, logprobs=True, stream=True))
+    assert [log for piece in pieces for log in piece["logprobs"]] == logs
+    assert "".join(piece["text"] for piece in pieces) == whole["text"]
+    assert "logprobs" not in last
+
+
+@pytest.mark.parametrize("model", ["luminanet", "gpt2"])
+def test_min_p_1_is_greedy_and_a_penalty_changes_a_greedy_text(server: Running, model: str) -> None:
+    def text(**options: Any) -> str:
+        body = {"prompt": PROMPT, "max_tokens": 16, "seed": 5, "model": model, "top_k": 0}
+        return str(server.post("/generate", **body, **options).json()["text"])
+
+    assert text(min_p=1, temperature=1) == text(temperature=0) != text(temperature=1)
+    assert text(temperature=0, repetition_penalty=10) != text(temperature=0)
 
 
 # ---------------------------------------------------------------------- under pressure

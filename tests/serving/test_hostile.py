@@ -26,9 +26,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError
-from luminanet.manifest import MODEL, TOKENIZER
+from luminanet.manifest import MODEL, TOKENIZER, Role
 from serving.app import create_app
-from serving.graph import OPERATORS, check_graph
+from serving.graph import MAX_DEPTH, OPERATORS, check_graph
 from serving.models import load
 from serving.settings import Settings
 from tests.nets import frozen, random_gpt2, random_net
@@ -558,6 +558,249 @@ def test_what_the_exporter_writes_is_never_taken_for_hostile(text: bool) -> None
     for graph in frozen(random_gpt2(0), "int8"):
         check_graph(graph.model.SerializeToString(), graph.file)
     assert not OPERATORS[""] & {"Constant", "ConstantOfShape", "If", "Loop", "Scan"}
+
+
+def test_what_decodes_is_never_taken_for_hostile() -> None:
+    made = [
+        graph for seed in range(4) for graph in frozen(random_net(seed, True), "int8", decode=(4,))
+    ]
+    for graph in (*made, *frozen(random_gpt2(0), "int8", decode=(2,))):
+        data = graph.model.SerializeToString()
+        check_graph(data, graph.file, graph.entry.role, most_turns=64)
+        if graph.entry.role is Role.DECODE:
+            with pytest.raises(ArtifactError, match=r"'(Loop|If)'|node '"):
+                check_graph(data, graph.file, Role.LOGITS)
+
+
+# ---------------------------------------------------------------------- graphs that decode
+
+DECODE, GPT2_DECODE = "decode.onnx", "decode.4.onnx"
+
+
+def nodes_of(graph: onnx.GraphProto, op: str) -> list[onnx.NodeProto]:
+    """The nodes of this operator, in graphs at any depth, outer ones first."""
+    found = [n for n in graph.node if n.op_type == op]
+    inner = [a.g for n in graph.node for a in n.attribute if a.HasField("g")]
+    return found + [n for g in inner for n in nodes_of(g, op)]
+
+
+def graphs_in(graph: onnx.GraphProto, depth: int) -> list[onnx.GraphProto]:
+    """All graphs inside, so deep."""
+    inner = [a.g for n in graph.node for a in n.attribute if a.HasField("g")]
+    return inner if depth == 0 else [g for each in inner for g in graphs_in(each, depth - 1)]
+
+
+def body(model: onnx.ModelProto, depth: int = 0) -> onnx.GraphProto:
+    """A graph inside, or one further inside: the body of the loop, if there is one."""
+    return graphs_in(model.graph, depth)[-1]
+
+
+def inside(change: Callable[[onnx.GraphProto], None], depth: int = 0) -> Change:
+    return lambda model: change(body(model, depth))
+
+
+def add(*made: onnx.NodeProto) -> Callable[[onnx.GraphProto], None]:
+    return lambda graph: graph.node.extend(made)
+
+
+def keep(*tensors: TensorProto) -> Callable[[onnx.GraphProto], None]:
+    return lambda graph: graph.initializer.extend(tensors)
+
+
+def sparse(graph: onnx.GraphProto) -> None:
+    places = numpy_helper.from_array(np.arange(4))
+    graph.sparse_initializer.append(helper.make_sparse_tensor(weights(), places, [4]))
+
+
+def turned(count: np.ndarray[Any, Any], name: str = "forever") -> Change:
+    """All loops but the outermost turn so many times."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(count, name))
+        for loop in nodes_of(model.graph, "Loop"):
+            if loop.input[0] != "steps":
+                loop.input[0] = name
+
+    return change
+
+
+def computed_turns(model: onnx.ModelProto) -> None:
+    """As many turns as the largest seed."""
+    made = helper.make_node("ReduceMax", ["seeds"], ["turns"], keepdims=0)
+    model.graph.node.insert(0, made)
+    for loop in nodes_of(model.graph, "Loop"):
+        loop.input[0] = "turns"
+
+
+def shadowed_turns(model: onnx.ModelProto) -> None:
+    """A small constant, the name of which is computed again inside."""
+    turned(np.array(4), "few")(model)
+    body(model).node.append(helper.make_node("ReduceMax", ["seeds"], ["few"], keepdims=0))
+
+
+def loops_in_loops(model: onnx.ModelProto) -> None:
+    """Each within the bound; together they turn 100 to the fifth times."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array(100), "hundred"))
+    on = helper.make_tensor_value_info("on", TensorProto.BOOL, [])
+    turn = helper.make_tensor_value_info("turn", TensorProto.INT64, [])
+    graph = helper.make_graph([], "inner", [turn, on], [on])
+    for _ in range(5):
+        loop = helper.make_node("Loop", ["hundred", ""], [], body=graph)
+        graph = helper.make_graph([loop], "outer", [turn, on], [on])
+    model.graph.node.extend(graph.node)
+
+
+def deep(model: onnx.ModelProto) -> None:
+    graph = helper.make_graph([], "innermost", [], [])
+    for _ in range(MAX_DEPTH + 1):
+        branch = helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=graph)
+        graph = helper.make_graph([branch], "outer", [], [])
+    model.graph.node.extend(graph.node)
+
+
+def many(model: onnx.ModelProto) -> None:
+    body(model).node.extend([helper.make_node("Relu", ["x"], ["y"])] * 100_001)
+
+
+def wide(model: onnx.ModelProto) -> None:
+    """A terabyte inside the body, from a few bytes."""
+    graph = body(model)
+    logits = next(n for n in graph.node if n.op_type == "LogSoftmax").input[0]
+    for maker in graph.node:
+        maker.output[:] = ["former" if name == logits else name for name in maker.output]
+    graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "one_number"))
+    graph.initializer.append(numpy_helper.from_array(np.array([1 << 20, 1 << 18]), "terabyte"))
+    made = [
+        helper.make_node("Expand", ["one_number", "terabyte"], ["big"]),
+        peak("big"),
+        helper.make_node("Add", ["former", "more"], [logits]),
+    ]
+    place = 1 + max(at for at, n in enumerate(graph.node) if "former" in n.output)
+    rest = list(graph.node)[place:]
+    del graph.node[place:]
+    graph.node.extend([*made, *rest])
+
+
+def renamed_attribute(model: onnx.ModelProto) -> None:
+    nodes_of(model.graph, "If")[0].attribute[0].name = "body"
+
+
+BODIES: dict[str, tuple[Change, str]] = {
+    "an unknown operator in a body": (
+        inside(add(helper.make_node("Exec", ["x"], ["y"]))),
+        "'Exec'",
+    ),
+    "an operator of another role in a body": (
+        inside(add(helper.make_node("ConstantOfShape", ["x"], ["y"]))),
+        "'ConstantOfShape'",
+    ),
+    "a compiled binary deep inside": (
+        inside(add(helper.make_node("EPContext", ["x"], ["y"], domain="com.microsoft")), 3),
+        "EPContext",
+    ),
+    "noise in a branch": (
+        inside(add(helper.make_node("RandomNormal", [], ["y"], shape=[1 << 40])), 2),
+        "'RandomNormal'",
+    ),
+    "a scan": (
+        inside(
+            add(helper.make_node("Scan", ["x"], ["y"], body=helper.make_graph([], "b", [], [])))
+        ),
+        "'Scan'",
+    ),
+    "a domain inside": (
+        inside(add(helper.make_node("Relu", ["x"], ["y"], domain="evil"))),
+        "domain 'evil'",
+    ),
+    "weights elsewhere in a body": (inside(keep(external(weights()))), "in another file"),
+    "weights elsewhere deep inside": (inside(keep(external(weights())), 4), "in another file"),
+    "sparse weights in a body": (inside(sparse), "sparse weights"),
+    "2 to the 40th weights in a body": (inside(keep(weights("w", 1 << 40))), "declares tensor"),
+    "weights as text deep inside": (
+        inside(keep(helper.make_tensor("w", TensorProto.STRING, [1], [b"x"])), 3),
+        "declares tensor",
+    ),
+    "a tensor as attribute in a body": (
+        inside(add(helper.make_node("Relu", ["x"], ["y"], value=weights()))),
+        "as attribute",
+    ),
+    "a graph as attribute of another node": (
+        inside(
+            add(helper.make_node("Relu", ["x"], ["y"], body=helper.make_graph([], "b", [], [])))
+        ),
+        "as attribute",
+    ),
+    "graphs as one attribute": (
+        inside(
+            add(helper.make_node("If", ["x"], ["y"], body=[helper.make_graph([], "b", [], [])]))
+        ),
+        "as attribute",
+    ),
+    "a branch by another name": (renamed_attribute, "as attribute"),
+    "2 to the 62nd turns": (turned(np.array(1 << 62)), "turn more than"),
+    "a turn too many": (turned(np.array(10_000)), "turn more than"),
+    "turns below zero": (turned(np.array(-1)), "turn more than"),
+    "turns as a list": (turned(np.array([5])), "turn more than"),
+    "turns without end": (turned(np.array(5), ""), "turn more than"),
+    "turns that are computed": (computed_turns, "turn more than"),
+    "turns that are hidden": (shadowed_turns, "turn more than"),
+    "loops in loops": (loops_in_loops, "turn more than"),
+    "graphs in graphs": (deep, f"more than {MAX_DEPTH} graphs"),
+    "a hundred thousand nodes in a body": (many, "nodes, more than"),
+}
+
+
+@pytest.mark.parametrize("name", [TEXT, GPT2])
+@pytest.mark.parametrize("case", BODIES)
+def test_a_hostile_graph_inside_a_graph_is_refused(
+    case: str, name: str, one: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory, (change, words) = one(name), BODIES[case]
+    file = DECODE if name == TEXT else GPT2_DECODE
+    model = onnx.load_model_from_string((directory / file).read_bytes())
+    change(model)
+    sealed(directory, file, model.SerializeToString())
+    message = refused(directory)
+    assert words in message
+    assert file in message
+    assert capfd.readouterr().err == "", "the runtime must not talk past the server"
+
+
+def test_a_terabyte_inside_a_loop_is_refused(one: Callable[[str], Path]) -> None:
+    directory = one(TEXT)
+    model = onnx.load_model_from_string((directory / DECODE).read_bytes())
+    wide(model)
+    sealed(directory, DECODE, model.SerializeToString())
+    assert "more memory" in refused(directory)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"role": "logits"}, "not that of its name"),
+        ({"role": "execute"}, "execute"),
+        ({"steps": 4}, "steps 4, which no luminanet has"),
+        ({"steps": -1}, "steps is -1"),
+        ({"steps": 1 << 40}, "steps is"),
+        ({"steps": True}, "steps is True"),
+    ],
+)
+def test_a_graph_that_decodes_and_is_told_badly_is_refused(
+    values: Json, words: str, one: Callable[[str], Path]
+) -> None:
+    directory = one(TEXT)
+    raw = json.loads((directory / MANIFEST).read_text())
+    raw["graphs"][DECODE] |= values
+    (directory / MANIFEST).write_text(json.dumps(raw))
+    assert words in refused(directory)
+
+
+def test_a_graph_that_gives_logits_cannot_pass_for_one_that_decodes(
+    one: Callable[[str], Path],
+) -> None:
+    directory = one(TEXT)
+    sealed(directory, DECODE, (directory / MODEL).read_bytes())
+    assert "its manifest asks for" in refused(directory)
 
 
 # ---------------------------------------------------------------------- tokenizers

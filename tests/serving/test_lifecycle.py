@@ -23,7 +23,15 @@ from serving.metrics import Metrics
 from serving.models import Models
 from serving.service import Service
 from serving.settings import Settings
-from tests.serving.helpers import TIMEOUT_S, Running, frames, gated, running, wait_until
+from tests.serving.helpers import (
+    TIMEOUT_S,
+    Running,
+    frames,
+    gated,
+    gated_prompts,
+    running,
+    wait_until,
+)
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_TORCH = (
@@ -33,13 +41,19 @@ WITHOUT_TORCH = (
 LONG: dict[str, Any] = {"prompt": "Once", "max_tokens": 4000, "temperature": 0}
 
 
-@pytest.mark.parametrize(("family", "runs"), [(Family.LUMINANET, 4), (Family.GPT2, 1 + 4 + 4)])
+@pytest.mark.parametrize("family", [Family.LUMINANET, Family.GPT2])
 def test_every_class_of_shapes_is_run_before_the_first_request(
-    models: Models, family: Family, runs: int
+    models: Models, family: Family
 ) -> None:
     counted, backend = gated(models, family)
     Service(Settings(max_batch=4), counted, Metrics())
-    assert backend.runs == runs
+    assert backend.runs == 3 + 1 + 1 + 3, "all ways to sample at the smallest and largest batch"
+
+
+def test_a_prompt_that_fills_the_context_is_run_before_the_first_request(models: Models) -> None:
+    counted, backend = gated_prompts(models)
+    Service(Settings(max_batch=4), counted, Metrics())
+    assert backend.runs == 1
 
 
 def test_an_app_that_was_not_started_is_alive_but_not_ready(models: Models) -> None:

@@ -13,12 +13,13 @@ from export.graph import Graph
 from luminanet import plan as plans
 from luminanet import reference
 from luminanet.artifact import Artifact
-from luminanet.errors import ArtifactError, LuminaNetError, MissingExtraError
+from luminanet.errors import ArtifactError, DeviceError, LuminaNetError, MissingExtraError
 from luminanet.gpu import Gpu, find_gpu
 from luminanet.manifest import MODEL, FileEntry
 from luminanet.plan import MODULES, PlanInfo, Profile, beside, installed_version
 from serving import plan as module
-from serving.plan import Cuda, PlanRuntime, choose, load_plan
+from serving.device import Cuda
+from serving.plan import PlanRuntime, choose, load_plan
 from tests.nets import random_weights, tiny_image_topology, write_tiny_artifacts
 
 PROFILES = (Profile(1, 1, 1), Profile(1, 64, 1024), Profile(1, 8, 32))
@@ -105,7 +106,7 @@ def test_without_a_gpu_a_plan_is_refused(artifact: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.skipif(find_gpu() is not None, reason="this machine has a GPU")
 def test_without_cuda_its_failure_is_named() -> None:
-    with pytest.raises((RuntimeError, MissingExtraError), match=r"cudaErrorInsufficientDriver|gpu"):
+    with pytest.raises((DeviceError, MissingExtraError), match=r"nvidia-smi|gpu"):
         Cuda()("cudaStreamCreate")
 
 

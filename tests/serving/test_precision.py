@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_artifact(root / "image", random_weights(wide()), Label("image", classes=LABELS), "int8")
     config = Gpt2Config(vocab_size=tokenizer.vocab_size, context=32, width=128, heads=4)
     label = Label("text", tokenizer.to_json())
-    write_artifact(root / "text", random_gpt2(0, config), label, "int8")
+    write_artifact(root / "text", random_gpt2(0, config), label, "int8", decode=(4,))
     return root
 
 
@@ -73,6 +73,15 @@ class Named:
 
     def bind(self, inputs: Arrays, outputs: Arrays) -> Step:  # noqa: ARG002
         return lambda: self.told.append(self.own)
+
+
+def test_a_graph_for_tensorrt_is_not_served_here(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    net = random_gpt2(0, Gpt2Config(tokenizer.vocab_size, context=32, width=16, heads=2))
+    label = Label("text", tokenizer.to_json())
+    write_artifact(tmp_path / "text", net, label, tensorrt=True, decode=(4,))
+    (tmp_path / "text" / "model.tensorrt.onnx").unlink()
+    assert load(tmp_path, threads=1).text[Family.GPT2].manifest.graphs["model.tensorrt.onnx"]
 
 
 @pytest.mark.parametrize(

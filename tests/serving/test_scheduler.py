@@ -2,26 +2,29 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 import pytest
 
 from luminanet.manifest import Family
-from luminanet.tokenizer import Tokenizer
-from serving.decoding import Caches, Windows
+from luminanet.sampling import Sampling
+from serving.decoding import Sequences
 from serving.engine import Finish
 from serving.errors import OverloadedError, ShuttingDownError
-from serving.models import Models
-from serving.sampling import Sampling
+from serving.models import Models, TextModel
 from serving.scheduler import Generation
+from serving.service import _sequences
 from tests.serving.helpers import Bench, Counting, wait_until
 
 PROMPTS = ("Once upon a", "Lily", "The big dog ran", "She", "a red ball", "One day", "L", "park")
 
 
-def bench(rows: int = 4, **options: Any) -> tuple[Bench, Counting]:
-    sequences = Counting(rows)
+def bench(
+    rows: int = 4, steps: int = 1, room: int = 1000, **options: Any
+) -> tuple[Bench, Counting]:
+    sequences = Counting(rows, steps, room)
     return Bench(sequences, max_batch=rows, **options), sequences
 
 
@@ -34,46 +37,49 @@ def shut(sequences: Counting) -> None:
 
 
 @pytest.mark.parametrize("family", [Family.LUMINANET, Family.GPT2])
-@pytest.mark.parametrize("sampling", [Sampling(0), Sampling(1.0, 20, 0.9)])
-def test_a_text_is_the_same_alone_and_in_a_changing_batch(
-    models: Models, family: Family, sampling: Sampling
+@pytest.mark.parametrize("sampling", [Sampling(0), Sampling(1.0, 20, 0.9, 0.01, 1.1)])
+def test_a_text_is_the_same_alone_and_in_a_changing_batch_whatever_a_call_draws(
+    any_steps: dict[int, Models], family: Family, sampling: Sampling
 ) -> None:
-    model = models.text[family]
-    kind = Windows if family is Family.LUMINANET else Caches
-
-    def texts(max_batch: int, lengths: list[int]) -> list[tuple[str, Finish]]:
-        sequences = kind(model.backend, model.manifest, max_batch)
+    def texts(steps: int, max_batch: int, lengths: list[int]) -> list[tuple[str, Finish]]:
+        model = any_steps[steps].text[family]
+        sequences = make_sequences(model, max_batch)
         end = model.manifest.end_id
         with Bench(sequences, max_batch, end_id=end) as one, ThreadPoolExecutor(8) as pool:
 
             def write(prompt: str, length: int, seed: int) -> tuple[str, Finish]:
-                stream = model.tokenizer.stream()
-                ids = model.encode(prompt)
-                job = one.submit(ids, length, sampling=sampling, seed=seed, stream=stream)
-                return one.read(job)
+                how = replace(sampling, seed=seed)
+                ids, stream = model.encode(prompt), model.tokenizer.stream()
+                return one.read(one.submit(ids, length, sampling=how, stream=stream))
 
             return list(pool.map(write, PROMPTS, lengths, range(len(PROMPTS))))
 
     lengths = [3, 20, 9, 14, 1, 25, 6, 12]
-    alone = texts(1, lengths)
-    assert texts(3, lengths) == alone
-    assert texts(8, lengths) == alone
+    alone = texts(1, 1, lengths)
+    assert texts(1, 3, lengths) == alone
+    assert texts(4, 8, lengths) == alone
+    assert texts(8, 3, lengths) == alone
     assert len({text for text, _ in alone}) > 4
 
 
 def test_another_seed_gives_another_text(models: Models) -> None:
     model = models.text[Family.LUMINANET]
-    sequences = Windows(model.backend, model.manifest, 1)
-    with Bench(sequences, 1, end_id=-1) as one:
+    with Bench(make_sequences(model, 1), 1, end_id=-1) as one:
         texts = [
-            one.read(one.submit([1], 20, sampling=Sampling(1), seed=seed, stream=s))[0]
-            for seed, s in [(0, stream(model.tokenizer)), (1, stream(model.tokenizer))]
+            one.read(one.submit([1], 20, sampling=Sampling(seed=seed), stream=stream(model)))[0]
+            for seed in (0, 1)
         ]
     assert texts[0] != texts[1]
 
 
-def stream(tokenizer: Tokenizer) -> Any:
-    return tokenizer.stream()
+def make_sequences(model: TextModel, rows: int) -> Sequences:
+    made = _sequences(model, rows)
+    assert made is not None
+    return made
+
+
+def stream(model: TextModel) -> Any:
+    return model.tokenizer.stream()
 
 
 def test_requests_join_running_ones_and_the_batch_shrinks_when_they_leave() -> None:
@@ -118,6 +124,73 @@ def test_a_held_back_prefix_is_given_when_the_text_ends_by_length() -> None:
     one, _ = bench()
     with one:
         assert one.read(one.submit([0], max_tokens=4, stop=["efg"])) == ("bcde", Finish.LENGTH)
+
+
+# ---------------------------------------------------------------------- several tokens a call
+
+
+def test_the_tokens_of_a_call_are_handed_over_together() -> None:
+    one, sequences = bench(steps=4)
+    with one:
+        pieces = one.pieces(one.submit([0], max_tokens=8))
+    assert [(piece.text, list(piece.logs)) for piece in pieces] == [
+        ("bcde", [-1, -2, -3, -4]),
+        ("fghi", [-5, -6, -7, -8]),
+        ("", []),
+    ]
+    assert sequences.batches == [1, 1]
+
+
+def test_what_follows_the_end_inside_a_call_is_dropped() -> None:
+    one, _ = bench(steps=8)
+    with one:
+        ended = one.submit([22], max_tokens=99)
+        full = one.submit([0], max_tokens=3)
+        stopped = one.submit([0], max_tokens=99, stop=["cd"])
+        assert one.read(ended) == ("xy", Finish.STOP)
+        assert one.read(full) == ("bcd", Finish.LENGTH)
+        assert one.read(stopped) == ("b", Finish.STOP)
+        assert (ended.tokens, full.tokens, stopped.tokens) == (3, 3, 3)
+        assert one.counted("generation_tokens_total") == 9
+
+
+def test_a_text_ends_with_its_room_inside_a_call() -> None:
+    one, _ = bench(steps=4, room=6)
+    with one:
+        job = one.submit([0], max_tokens=99)
+        assert one.read(job) == ("bcdefg", Finish.LENGTH)
+        assert job.tokens == 6
+
+
+def test_a_row_that_breaks_inside_a_call_keeps_what_came_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one, _ = bench(steps=4)
+    with one:
+        broken, whole = one.submit([17], max_tokens=9), one.submit([0], max_tokens=9)
+        assert one.read(broken) == ("stu", Finish.ERROR)
+        assert one.read(whole) == ("bcdefghij", Finish.LENGTH)
+        assert broken.tokens == 3
+
+
+def test_log_probabilities_of_text_that_is_held_back_come_at_once() -> None:
+    one, _ = bench(steps=2)
+    with one:
+        pieces = one.pieces(one.submit([0], max_tokens=4, stop=["bcdx"]))
+    assert [(piece.text, list(piece.logs)) for piece in pieces] == [
+        ("", [-1, -2]),
+        ("bcde", [-3, -4]),
+        ("", []),
+    ]
+
+
+def test_every_request_samples_in_its_own_way() -> None:
+    one, sequences = bench()
+    ways = [Sampling(0.5, 3, 0.9, 0.1, 1.2, seed) for seed in range(3)]
+    with one:
+        for job in [one.submit([0], 1, sampling=way) for way in ways]:
+            one.read(job)
+    assert sequences.asked == ways
 
 
 # ---------------------------------------------------------------------- leaving early
@@ -218,15 +291,15 @@ def test_a_request_that_fails_alone_ends_no_other(
 
 def test_after_a_step_that_failed_the_engine_serves_on(caplog: pytest.LogCaptureFixture) -> None:
     one, sequences = bench()
-    step, failed = sequences.step, threading.Event()
+    draw, failed = sequences.draw, threading.Event()
 
     def fail_once(rows: int) -> Any:
         if not failed.is_set():
             failed.set()
             raise RuntimeError("the device is gone")
-        return step(rows)
+        return draw(rows)
 
-    sequences.step = fail_once  # type: ignore[method-assign]
+    sequences.draw = fail_once  # type: ignore[method-assign]
     with one:
         assert one.read(one.submit([0])) == ("", Finish.ERROR)
         assert one.read(one.submit([0], max_tokens=2)) == ("bc", Finish.LENGTH)
@@ -253,6 +326,27 @@ def test_token_counts_and_histograms_after_known_traffic() -> None:
     assert one.counted("requests_finished_total", finish_reason="length") == 2
     assert one.counted("requests_running") == one.counted("requests_waiting") == 0
     assert one.counted("sequence_state_bytes") == 8
+
+
+def test_the_tokens_of_a_call_are_timed_as_they_are_handed_over() -> None:
+    one, sequences = bench(steps=4)
+    shut(sequences)
+    with one:
+        job = one.submit([0], max_tokens=10)
+        for call in range(1, 4):
+            sequences.gate.release()
+            wait_until(lambda call=call: len(sequences.batches) == call)  # type: ignore[misc]
+        one.read(job)
+    assert one.counted("inter_token_latency_seconds_count") == 9
+    waited_s = one.counted("inter_token_latency_seconds_sum")
+    assert waited_s == pytest.approx(job.last_s - job.first_s)
+    at_once = one.counted("inter_token_latency_seconds_bucket", le="5e-05")
+    assert 7 <= at_once < 9, "three of each of two calls and one of the last come with others"
+    assert one.counted("time_per_output_token_seconds_sum") == pytest.approx(waited_s / 9)
+    whole_s = one.counted("time_to_first_token_seconds_sum") + waited_s
+    assert whole_s == pytest.approx(job.last_s - job.arrived_s)
+    assert one.counted("generation_tokens_total") == 10
+    assert one.counted("inference_duration_seconds_count", phase="decode") == 3
 
 
 def test_failed_requests_stay_out_of_the_token_histograms(

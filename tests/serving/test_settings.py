@@ -14,7 +14,10 @@ def test_flags_win_over_variables_and_variables_over_defaults(
 ) -> None:
     monkeypatch.setenv("LUMINANET_PORT", "1234")
     monkeypatch.setenv("LUMINANET_MAX_BATCH", "5")
+    monkeypatch.setenv("LUMINANET_REPRODUCIBLE", "1")
     settings = read_settings(["--max-batch", "6", "--artifacts=/somewhere"])
+    assert settings.reproducible
+    assert not read_settings(["--no-reproducible"]).reproducible
     assert (settings.port, settings.max_batch, settings.queue_limit) == (1234, 6, 128)
     assert settings.artifacts == Path("/somewhere")
 
@@ -24,6 +27,7 @@ def test_flags_win_over_variables_and_variables_over_defaults(
     [
         (["--port", "many"], r"--port \(LUMINANET_PORT\): .*integer"),
         (["--port", "70000"], "less than or equal to 65535"),
+        (["--steps", "65"], r"--steps \(LUMINANET_STEPS\)"),
         (["--max-batch", "0"], r"--max-batch \(LUMINANET_MAX_BATCH\)"),
         (["--grace-seconds", "nan"], "finite"),
         (["--log-level", "loud"], "'critical', 'error'"),

@@ -1,4 +1,6 @@
-"""Logits -> one token. Pure functions; the result depends on one row's logits and its own draw.
+"""Logits -> one token by sorting, in numpy: what the sampler in the graph is compared with.
+
+Pure functions; the result depends on one row's logits and its own draw.
 
 Exact semantics, in this order, all in float64:
 
@@ -26,7 +28,7 @@ HEAD = 256
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to choose a token; the fields are checked by schemas.GenerateRequest."""
+    """How to choose a token; the part of luminanet.sampling.Sampling that is done here."""
 
     temperature: float = 1.0
     top_k: int = 0

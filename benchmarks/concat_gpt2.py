@@ -1,0 +1,60 @@
+"""GPT-2 -> ONNX as most exporters write it: a cache that grows, and is copied by every step.
+
+    token_ids int64 [batch, 1], past_keys.N, past_values.N float32 [batch, heads, past, head width]
+    -> logits float32 [batch, vocab], present_keys.N, present_values.N [.., past + 1, ..]
+
+One step of rows that are all at the same position: no mask, no place to look up, standard operators
+alone, and so as few nodes as this form can have. It is what export/baseline.py is compared with
+(gpt2_cache.py). Shape legend: that of export/baseline.py.
+"""
+
+import math
+
+import numpy as np
+import onnx
+
+from export.baseline import KINDS, _Unroll
+from luminanet.gpt2 import Gpt2Net
+
+
+def unroll_concat_gpt2(net: Gpt2Net) -> onnx.ModelProto:
+    """The graph of one decoding step."""
+    return _Concat(net).model()
+
+
+class _Concat(_Unroll):
+    def inputs(self) -> None:
+        self.graph.input("token_ids", np.int64, ["batch", 1])
+
+    def positions(self) -> str:
+        """The one position of all rows, [1]."""
+        return self.node("Shape", ["past_keys.0"], "positions", start=2, end=3)
+
+    def lengths(self, positions_BS: str) -> None:
+        """The shapes of the caches say it all."""
+
+    def attend(self, x_BSE: str, layer: int) -> str:
+        """x + attention over the cache and the new step, appended to a copy of the cache."""
+        config, name, node = self.net.config, f"layer{layer}/attention", self.node
+        width = config.width // config.heads
+        qkv_BSQ = self.linear(self.norm(x_BSE, f"h.{layer}.ln_1"), f"h.{layer}.attn.c_attn")
+        parts = [f"{name}/{part}" for part in ("queries", *KINDS)]
+        self.graph.nodes("Split", [qkv_BSQ], f"{name}/split", parts, axis=-1, num_outputs=3)
+        rows = self.constant("attention/heads", np.array([0, config.heads, 1, width]))
+        queries_BA1K, *new = (node("Reshape", [part, rows], f"{part}/heads") for part in parts)
+        for kind, step_BA1K in zip(KINDS, new, strict=True):
+            sizes = ("batch", config.heads)
+            past = self.graph.input(f"past_{kind}.{layer}", np.float32, [*sizes, "past", width])
+            node("Concat", [past, step_BA1K], f"present_{kind}.{layer}", axis=2)
+            self.graph.output(f"present_{kind}.{layer}", np.float32, [*sizes, "present", width])
+        turned = [0, 1, 3, 2]
+        keys = node("Transpose", [f"present_keys.{layer}"], f"{name}/turned", perm=turned)
+        scale = self.constant("attention/scale", np.array(1 / math.sqrt(width), np.float32))
+        scores = node("MatMul", [queries_BA1K, keys], f"{name}/scores")
+        scaled = node("Mul", [scores, scale], f"{name}/scaled")
+        weights_BA1P = node("Softmax", [scaled], f"{name}/weights", axis=-1)
+        mixed_BA1K = node("MatMul", [weights_BA1P, f"present_values.{layer}"], f"{name}/mixed")
+        whole = self.constant("attention/whole", np.array([0, 1, config.width]))
+        mixed_BSE = node("Reshape", [mixed_BA1K, whole], f"{name}/joined")
+        projected_BSE = self.linear(mixed_BSE, f"h.{layer}.attn.c_proj")
+        return node("Add", [x_BSE, projected_BSE], f"{name}/sum")
