@@ -1,0 +1,49 @@
+"""A split of TinyStories as one stream of a tokenizer's ids.
+
+validation    for final figures
+held-out      the share of the training stories that no run of a preset has trained on: for
+              choices, so that what is chosen was not chosen by the figures it is shown with
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from luminanet.manifest import TOKENIZER
+from luminanet.tokenizer import Tokenizer
+from training.batches import held_out_tokens
+from training.config import PRESETS
+from training.corpus import open_corpus
+from training.data import load_stories, tokenize
+
+VALIDATION, HELD_OUT = "validation", "held-out"
+SPLITS = (VALIDATION, HELD_OUT)
+PRESET = "tinystories"
+
+
+class Streams:
+    """Each tokenizer's stream of one split, read once. Raises DataError without data."""
+
+    def __init__(self, folder: Path | None, split: str, limit: int | None = None) -> None:
+        self.split = split
+        self._folder, self._limit = folder, limit
+        self._found: dict[str, NDArray[Any]] = {}
+
+    def of(self, tokenizer: str) -> NDArray[Any]:
+        """Token ids [N], `limit` of them at most, for a tokenizer as JSON."""
+        if tokenizer not in self._found:
+            ids_N = self._read(tokenizer)
+            self._found[tokenizer] = ids_N[: self._limit]
+        return self._found[tokenizer]
+
+    def _read(self, tokenizer: str) -> NDArray[Any]:
+        if self.split == VALIDATION:
+            stories = load_stories(self._folder, VALIDATION)
+            return tokenize(stories, Tokenizer.from_json(tokenizer)).ids_N
+        with tempfile.TemporaryDirectory() as made:
+            path = Path(made) / TOKENIZER
+            path.write_text(tokenizer, "utf-8")
+            ids_N = open_corpus(self._folder, path, 0, None).tokens.ids_N
+        return ids_N[-held_out_tokens(len(ids_N), PRESETS[PRESET]) :]
