@@ -46,3 +46,21 @@ def _png(pixels: np.ndarray) -> bytes:
 def _write(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pyarrow.table(columns), path)
+
+
+def write_many_stories(folder: Path, megabytes: int, files: int = 4) -> None:
+    """Megabytes of short stories in several files, small on disk and written in seconds: all are
+    made of the same 500 sentences of made-up words. Letters of three bytes halve the time that a
+    tokenizer takes for a megabyte."""
+    rng = np.random.default_rng(0)
+    letters = rng.choice([chr(0x4E00 + i) for i in range(40)], (800, 12))
+    words = ["".join(row[:n]) for row, n in zip(letters, rng.integers(3, 13, 800), strict=True)]
+    sentences = [" ".join(rng.choice(words, 9)).capitalize() + "." for _ in range(500)]
+    story_bytes = 4 * (sum(len(s.encode()) for s in sentences) / len(sentences) + 1)
+    stories = round(megabytes * 1e6 / story_bytes / files)
+    for number in range(files):
+        rows = rng.integers(0, len(sentences), (stories, 4)).tolist()
+        texts = [" ".join([sentences[i] for i in row]) for row in rows]
+        path = folder / "tinystories" / f"train-{number:05}-of-{files:05}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pyarrow.table({"text": texts}), path, compression="zstd")

@@ -7,6 +7,9 @@ import pytest
 
 from benchmarks.evaluate import evaluate
 from luminanet.artifact import Artifact
+from training.checkpoint import load
+from training.config import PRESETS
+from training.corpus import open_corpus
 from training.data import load_images, load_stories
 
 FOLDER = Path(os.environ.get("LUMINANET_DATA", ""))
@@ -35,3 +38,10 @@ def test_the_shipped_classifier_knows_most_test_images() -> None:
 def test_the_shipped_text_models_predict_stories(name: str) -> None:
     artifact = Artifact.open(PRETRAINED / name / "artifact")
     assert evaluate(artifact, FOLDER, limit=40).perplexity < 20
+
+
+@pytest.mark.parametrize("name", ["luminanet-tinystories", "gpt2-tinystories"])
+def test_the_shipped_tokenizer_is_the_one_that_training_makes(name: str, tmp_path: Path) -> None:
+    shipped = load(PRETRAINED / name / "ckpt.pt").tokenizer
+    made = open_corpus(FOLDER, None, PRESETS["tinystories"].vocab_size, tmp_path)
+    assert made.tokenizer.to_json() == shipped

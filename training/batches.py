@@ -18,6 +18,8 @@ from training.data import Images, Tokens
 PADDING = 4
 HELD_OUT_BLOCKS = 64
 HELD_OUT_IMAGES = 2000
+HELD_OUT_TOKENS = 1_000_000
+"""No more tokens are held out, however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,32 +116,42 @@ class ImageSource:
 
 
 class TextSource:
-    """Random windows of `context` tokens; the last share of the stream is held out."""
+    """Random windows of `context` tokens; the last share of the stream is held out.
+
+    Only the tokens of a batch are read, so the stream may be a mapped file of any size.
+    """
 
     unit = "tokens"
 
     def __init__(self, tokens: Tokens, config: TrainConfig) -> None:
-        ids = torch.from_numpy(tokens.ids_N)
-        held = max(round(len(ids) * config.held_out), config.context + 1)
-        self.train = ids[:-held]
-        if len(self.train) <= config.context + 1:
+        held = held_out_tokens(len(tokens), config)
+        self.train_N = tokens.ids_N[:-held]
+        if len(self.train_N) <= config.context + 1:
             raise DataError(
-                f"{len(ids)} tokens are too few for a context of {config.context}: lower --context"
+                f"{len(tokens)} tokens are too few for a context of {config.context}: "
+                "lower --context"
             )
         self.config = config
         self.units_per_step = config.batch * config.context
-        inputs, targets = blocks(ids[-held:], config.context)
+        read = tokens.ids_N[-held:][: HELD_OUT_BLOCKS * config.context + 1]
+        inputs, targets = blocks(torch.from_numpy(read.astype(np.int64)), config.context)
         self.held_out = [
-            Batch(inputs[i : i + 8], targets[i : i + 8])
-            for i in range(0, min(len(inputs), HELD_OUT_BLOCKS), 8)
+            Batch(inputs[i : i + 8], targets[i : i + 8]) for i in range(0, len(inputs), 8)
         ]
 
     def batch(self, step: int) -> Batch:
         context = self.config.context
         rng = np.random.default_rng([self.config.seed, step])
-        starts = rng.integers(0, len(self.train) - context - 1, self.config.batch)
-        rows = torch.stack([self.train[s : s + context + 1] for s in starts.tolist()])
+        starts = rng.integers(0, len(self.train_N) - context - 1, self.config.batch)
+        windows = [self.train_N[s : s + context + 1] for s in starts.tolist()]
+        rows = torch.from_numpy(np.stack(windows).astype(np.int64))
         return Batch(rows[:, :-1], rows[:, 1:])
+
+
+def held_out_tokens(count: int, config: TrainConfig) -> int:
+    """How many of `count` tokens, at their end, are never trained on."""
+    share = min(round(count * config.held_out), HELD_OUT_TOKENS)
+    return max(share, config.context + 1)
 
 
 def scale(pixels: Tensor) -> Tensor:

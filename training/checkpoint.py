@@ -187,7 +187,8 @@ def read_torch(path: Path) -> dict[str, Any]:
 
 
 def _as_dict(weights: ClusterWeights | ImageHead | TextHead) -> dict[str, np.ndarray[Any, Any]]:
-    return {field.name: getattr(weights, field.name) for field in fields(weights)}
+    arrays = {field.name: getattr(weights, field.name) for field in fields(weights)}
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def _tensors(arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, torch.Tensor]:

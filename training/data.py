@@ -1,12 +1,13 @@
 """Data sets -> arrays, from Parquet files in the Hugging Face layout.
 
 `uoft-cs/cifar10` (columns img, label) and `roneneldan/TinyStories` (column text) come from a
-local folder, or by name from the hub. Shape legend: N examples, C channels, Y rows, X columns.
+local folder, or by name from the hub. Images are loaded whole; stories come in batches, so that
+corpus.py can tokenize any number of them. Shape legend: N examples, C channels, Y rows, X columns.
 """
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ REPOSITORIES = {
     DataSet.CIFAR10: "uoft-cs/cifar10",
     DataSet.TINYSTORIES: "roneneldan/TinyStories",
 }
+STORIES_AT_ONCE = 1000
+READ_BYTES = 1 << 20
+"""What is read of a file at once, however large its row groups are."""
 LABELS = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -48,9 +52,12 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A token stream, every story followed by the end token; `bytes` of UTF-8 text in it."""
+    """A token stream, every story followed by the end token; `bytes` of UTF-8 text in it.
 
-    ids_N: NDArray[np.int64]
+    The ids are integers of any size, in memory or in a file that is mapped into it.
+    """
+
+    ids_N: NDArray[Any]
     bytes: int
 
     def __len__(self) -> int:
@@ -69,8 +76,37 @@ def load_images(folder: Path | None, split: str) -> Images:
 
 def load_stories(folder: Path | None, split: str) -> list[str]:
     """TinyStories, split `train` or `validation`. Raises DataError when missing or odd."""
-    table = _table(DataSet.TINYSTORIES, folder, split, ("text",))
-    return [str(text) for text in table["text"].to_pylist()]
+    return [story for stories in read(story_files(folder, split)) for story in stories]
+
+
+def story_files(folder: Path | None, split: str) -> list[Path]:
+    """The Parquet files of TinyStories, in order; raises DataError when there are none."""
+    return _files(DataSet.TINYSTORIES, folder, split)
+
+
+def count(files: Sequence[Path]) -> int:
+    """How many stories the files hold. Raises DataError as `read` does."""
+    return sum(_stories(path).metadata.num_rows for path in files)
+
+
+def read(files: Sequence[Path]) -> Iterator[list[str]]:
+    """All stories in order, some at a time. Raises DataError for files of another layout."""
+    for path in files:
+        try:
+            for batch in _stories(path).iter_batches(STORIES_AT_ONCE, columns=["text"]):
+                yield [str(text) for text in batch["text"].to_pylist()]
+        except (pyarrow.ArrowException, OSError) as error:
+            raise _odd(path, ("text",), error) from error
+
+
+def _stories(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _odd(path, ("text",), error) from error
+    if "text" not in file.schema_arrow.names:
+        raise _odd(path, ("text",), f"it has {file.schema_arrow.names}")
+    return file
 
 
 def tokenize(stories: Sequence[str], tokenizer: Tokenizer) -> Tokens:
@@ -100,6 +136,18 @@ def _decode(cell: dict[str, Any]) -> NDArray[np.uint8]:
 def _table(
     data_set: DataSet, folder: Path | None, split: str, columns: tuple[str, ...]
 ) -> pyarrow.Table:
+    files = _files(data_set, folder, split)
+    try:
+        return pyarrow.concat_tables([pq.read_table(f, columns=list(columns)) for f in files])
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _odd(files[0], columns, error) from error
+
+
+def _odd(path: Path, columns: tuple[str, ...], why: object) -> DataError:
+    return DataError(f"{path} is not a Parquet file with {columns}: {why}")
+
+
+def _files(data_set: DataSet, folder: Path | None, split: str) -> list[Path]:
     where = _download(data_set, split) if folder is None else folder
     inner = where / data_set.value
     where = inner if inner.is_dir() else where
@@ -109,10 +157,7 @@ def _table(
             f"no {split}*.parquet of {data_set.value} under {where}: put the Parquet files of "
             f"{REPOSITORIES[data_set]} there, or leave out --data and {ENVIRONMENT} to fetch it"
         )
-    try:
-        return pyarrow.concat_tables([pq.read_table(f, columns=list(columns)) for f in files])
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{files[0]} is not a Parquet file with {columns}: {error}") from error
+    return files
 
 
 def _download(data_set: DataSet, split: str) -> Path:

@@ -46,9 +46,16 @@ def _head(
 ) -> ImageHead | TextHead:
     if isinstance(topology.input, TextInput):
         vocab, width = topology.input.vocab_size, topology.input.embedding
-        one, zero = np.ones(width, np.float32), np.zeros(width, np.float32)
-        embed = (rng.standard_normal((vocab, width)) * EMBEDDING_SCALE).astype(np.float32)
-        return TextHead(embed, one, zero, one, zero)
+        tables = [
+            (rng.standard_normal((vocab, size)) * EMBEDDING_SCALE).astype(np.float32)
+            for size in ([width] if topology.input.tied else [width, topology.outputs])
+        ]
+        norms = [
+            make(size, np.float32)
+            for size in (width, topology.outputs)
+            for make in (np.ones, np.zeros)
+        ]
+        return TextHead(tables[0], *norms, *tables[1:])
     bias = np.zeros(topology.outputs, np.float32)
     channels = topology.input.channels
     if pixels_NCYX is None:

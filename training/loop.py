@@ -61,7 +61,7 @@ class Run:
         self.events_done = 0
         self.checks: list[tuple[int, float]] = []
         """(step, held-out loss) so far."""
-        self.trainer = Trainer(build(task, config), config, device, world)
+        self.trainer = Trainer(build(task, config), config, device, world, task.teacher)
         self.resumed = self._resume()
 
     # ------------------------------------------------------------------ state
@@ -148,7 +148,8 @@ class Run:
             self._take(self.world.from_first(None))
             return
         assert self.config.evolution is not None
-        tried = evolve(self.trainer, self.task.source, self.config.evolution, self.history)
+        settings, number = self.config.evolution, self.events_done
+        tried = evolve(self.trainer, self.task.source, settings, self.history, number)
         self.history += tried
         self.events_done += 1
         if self.world.size > 1:

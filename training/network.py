@@ -5,7 +5,7 @@ and these stacks (also for optimizer moments). Shape legend: K clusters of a gro
 clusters, B batch (images, or sequences x positions), T tokens, and the legend of frozen.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -32,7 +32,10 @@ STACKED = {
     "send": "send_HD",
     "readout": "readout_HO",
 }
-TEXT_HEAD = ("embed_VE", "norm_in_scale_E", "norm_in_bias_E", "norm_out_scale_E", "norm_out_bias_E")
+TEXT_HEAD = (
+    *("embed_VE", "norm_in_scale_E", "norm_in_bias_E"),
+    *("norm_out_scale_O", "norm_out_bias_O", "output_VO"),
+)
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation.GELU: F.gelu,
     Activation.RELU: F.relu,
@@ -88,7 +91,8 @@ def pack(net: FrozenNet) -> dict[str, Tensor]:
         gates_NN[at[c.target], at[c.source]] = float(gate)
     packed["gates"] = gates_NN
     names = ("bias_O",) if isinstance(net.head, ImageHead) else TEXT_HEAD
-    return packed | {name: torch.from_numpy(np.array(getattr(net.head, name))) for name in names}
+    shared = {name: getattr(net.head, name) for name in names}
+    return packed | {n: torch.from_numpy(a.copy()) for n, a in shared.items() if a is not None}
 
 
 def unpack(net: FrozenNet, packed: Mapping[str, Tensor]) -> FrozenNet:
@@ -105,7 +109,7 @@ def unpack(net: FrozenNet, packed: Mapping[str, Tensor]) -> FrozenNet:
     if isinstance(net.head, ImageHead):
         head: ImageHead | TextHead = ImageHead(net.head.mean_C, net.head.std_C, arrays["bias_O"])
     else:
-        head = TextHead(**{name: arrays[name] for name in TEXT_HEAD})
+        head = TextHead(**{name: arrays[name] for name in TEXT_HEAD if name in arrays})
     return FrozenNet(net.topology, clusters, gates, head)
 
 
@@ -131,6 +135,8 @@ class Network(nn.Module):
         self.topology = net.topology
         self.groups = groups_of(net.topology)
         self.dropout = dropout
+        self.drive = nn.Identity()
+        """What drives each group passes through it, so that signals can listen (prospects.py)."""
         for name, value in pack(net).items():
             self.register_parameter(name, nn.Parameter(value))
         at = positions(net.topology)
@@ -162,9 +168,26 @@ class Network(nn.Module):
         """
         if isinstance(self.inputs, ImageFields):
             return self.two_pass(self.inputs(inputs), probe_NN) + self.get_parameter("bias_O")
-        embedded_BTE = self.embed(inputs)
-        out = self.two_pass(self.inputs(embedded_BTE), probe_NN).view(embedded_BTE.shape)
-        return F.linear(self.norm(out + embedded_BTE, "out"), self.get_parameter("embed_VE"))
+        return F.linear(self.features(inputs, probe_NN), self.vocabulary)
+
+    @property
+    def is_text(self) -> bool:
+        return isinstance(self.inputs, TextFields)
+
+    @property
+    def is_tied(self) -> bool:
+        return isinstance(self.topology.input, TextInput) and self.topology.input.tied
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """The output layer of a text network, [V, O]: the embedding again, where it is tied."""
+        return self.get_parameter("embed_VE" if self.is_tied else "output_VO")
+
+    def features(self, tokens_BT: Tensor, probe_NN: Tensor | None = None) -> Tensor:
+        """What comes before the output layer of a text network, [B, T, O]."""
+        embedded_BTE = self.embed(tokens_BT)
+        out = self.two_pass(self.inputs(embedded_BTE), probe_NN).view(*tokens_BT.shape, -1)
+        return self.norm(out + embedded_BTE if self.is_tied else out, "out", "O")
 
     def activity(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """What each cluster says and what it would like to hear, both [N, B, D]: its message,
@@ -178,11 +201,11 @@ class Network(nn.Module):
         return torch.cat(said), torch.cat(wanted)
 
     def embed(self, tokens_BT: Tensor) -> Tensor:
-        return self.norm(F.embedding(tokens_BT, self.get_parameter("embed_VE")), "in")
+        return self.norm(F.embedding(tokens_BT, self.get_parameter("embed_VE")), "in", "E")
 
-    def norm(self, x: Tensor, which: str) -> Tensor:
+    def norm(self, x: Tensor, which: str, size: str) -> Tensor:
         p = self.get_parameter
-        scale, bias = p(f"norm_{which}_scale_E"), p(f"norm_{which}_bias_E")
+        scale, bias = (p(f"norm_{which}_{part}_{size}") for part in ("scale", "bias"))
         return F.layer_norm(x, scale.shape, scale, bias, NORM_EPSILON)
 
     def two_pass(self, seen: list[Tensor], probe_NN: Tensor | None) -> Tensor:
@@ -193,7 +216,10 @@ class Network(nn.Module):
         """The hidden states after both passes, [K, B, H] a group."""
         mix_NN = self.get_parameter("gates") * self.mask_NN * self.share_N1
         mix_NN = mix_NN if probe_NN is None else mix_NN + probe_NN
-        drives = [torch.baddbmm(self.stack("bias", g), x, self.see(g)) for g, x in enumerate(seen)]
+        drives = [
+            self.drive(torch.baddbmm(self.stack("bias", g), x, self.see(g)))
+            for g, x in enumerate(seen)
+        ]
         connected = probe_NN is not None or bool(self.topology.connections)
         first_NBD: Tensor | None = None
         hidden: list[Tensor] = []
@@ -283,12 +309,21 @@ class TextFields(nn.Module):
         self.intervals = [[c.intervals for c in group.clusters] for group in groups]
 
     def forward(self, embedded_BTE: Tensor) -> list[Tensor]:
+        found = self.look(embedded_BTE, {i for g in self.intervals for own in g for i in own})
+        nothing = embedded_BTE.new_zeros(embedded_BTE[..., 0].numel(), 0)
+        return [
+            torch.stack([torch.cat([nothing, *(found[i] for i in fields)], 1) for fields in group])
+            for group in self.intervals
+        ]
+
+    def look(self, embedded_BTE: Tensor, intervals: Iterable[Interval]) -> dict[Interval, Tensor]:
+        """Every interval as it is seen from all positions, [B * T, E]."""
         length = embedded_BTE.shape[1]
         padded = F.pad(embedded_BTE, (0, 0, self.window, 0))
         totals = F.pad(padded.float().cumsum(1), (0, 0, 1, 0))
 
         def pooled(interval: Interval) -> Tensor:
-            """[B * T, E]; padded[:, window + t] is the token at t, lag 0."""
+            """padded[:, window + t] is the token at t, lag 0."""
             size = interval.stop - interval.start
             low, high = self.window + 1 - interval.stop, self.window + 1 - interval.start
             if size == 1:
@@ -298,10 +333,4 @@ class TextFields(nn.Module):
                 view = total / size**0.5
             return view.flatten(0, 1).to(embedded_BTE.dtype)
 
-        needed = {i for group in self.intervals for fields in group for i in fields}
-        found = {interval: pooled(interval) for interval in sorted(needed)}
-        nothing = embedded_BTE.new_zeros(embedded_BTE[..., 0].numel(), 0)
-        return [
-            torch.stack([torch.cat([nothing, *(found[i] for i in fields)], 1) for fields in group])
-            for group in self.intervals
-        ]
+        return {interval: pooled(interval) for interval in sorted(intervals)}

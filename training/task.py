@@ -1,23 +1,22 @@
 """Configuration and data -> a task: batches, and what the first model is built from."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from luminanet.errors import DataError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config
-from luminanet.tokenizer import Tokenizer
 from training.baselines.gpt2 import Gpt2
 from training.baselines.registry import BASELINES, Baseline, Recipe
 from training.batches import ImageSource, Source, TextSource
 from training.config import TrainConfig
-from training.data import LABELS, load_images, load_stories, tokenize
+from training.corpus import open_corpus
+from training.data import LABELS, load_images
 from training.initial import channel_statistics, initial_net
 from training.network import Network, Whitening
 from training.seedings import SEEDINGS
-from training.teacher import answers
+from training.teacher import answers, load_text
 from training.teacher import load as load_teacher
 from training.trainer import Model
 from training.whitening import whitening
@@ -36,6 +35,8 @@ class Task:
     tokenizer: str | None
     labels: tuple[str, ...]
     white: Whitening = field(default_factory=dict)
+    teacher: Gpt2 | None = None
+    """Of text; the answers of an image's teacher are in the source."""
 
 
 def prepare(
@@ -43,9 +44,10 @@ def prepare(
     folder: Path | None,
     tokenizer: Path | None,
     device: torch.device = CPU,
+    cache: Path | None = None,
 ) -> Task:
     """Loads, tokenizes and asks the teacher, if there is one, on `device`; the tokenizer is
-    trained on the training stories unless given."""
+    trained on the training stories unless given. Tokens are kept in `cache` (corpus.py)."""
     if not config.is_text:
         images = load_images(folder, "train")
         source = ImageSource(images, config, len(LABELS))
@@ -60,21 +62,19 @@ def prepare(
         pixels_NCYX = torch.from_numpy(images.pixels_NCYX)
         white = whitening(net, pixels_NCYX, config.whiten) if config.whiten else {}
         return Task(source, net, None, LABELS, white)
-    stories = load_stories(folder, "train")
-    if tokenizer is None:
-        words = Tokenizer.train(stories, config.vocab_size)
-    elif tokenizer.is_file():
-        words = Tokenizer.from_json(tokenizer.read_text("utf-8"))
-    else:
-        raise DataError(f"the tokenizer {tokenizer} is not there: check --tokenizer")
-    text = TextSource(tokenize(stories, words), config)
+    corpus = open_corpus(folder, tokenizer, config.vocab_size, cache)
+    text, words = TextSource(corpus.tokens, config), corpus.tokenizer
     if config.model == "gpt2":
         heads = max(1, config.width // 32)
-        first: First = Gpt2Config(words.vocab_size, config.context, config.width, heads)
+        sizes = (config.context, config.width, heads, config.layers)
+        first: First = Gpt2Config(words.vocab_size, *sizes)
     else:
         topology = SEEDINGS[config.seeding](config.width, config.channel, words.vocab_size)
         first = initial_net(topology, config.seed)
-    return Task(text, first, words.to_json(), ())
+    task = Task(text, first, words.to_json(), ())
+    if config.teacher:
+        return replace(task, teacher=load_text(Path(config.teacher), words, config.context))
+    return task
 
 
 def build(task: Task, config: TrainConfig) -> Model:

@@ -38,6 +38,7 @@ OPTIONS = {
     "context": int,
     "vocab_size": int,
     "width": int,
+    "layers": int,
     "channel": int,
     "check_every": int,
 }
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         device = local_device(arguments.device)
         world = join(config.batch, device)
         out = arguments.out or Path("runs") / config.preset
-        task = prepare(config, resolve(arguments.data), arguments.tokenizer, device)
+        task = prepare(config, resolve(arguments.data), arguments.tokenizer, device, out)
         run = Run(config, task, out, device, command_of(argv), world)
         if run.resumed and world.is_first:
             print(f"resuming {out} at step {run.trainer.step}", file=sys.stderr)

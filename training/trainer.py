@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +24,15 @@ from training.config import TrainConfig
 from training.distributed import World
 from training.exponentiated import RATE, ExponentiatedGradient, is_synapse
 from training.network import Network
+from training.vocabulary import Output, cross_entropy
 
 Model = Network | Gpt2 | Baseline
+
+
+def is_text(model: Model) -> TypeGuard[Network | Gpt2]:
+    return isinstance(model, Gpt2) or (isinstance(model, Network) and model.is_text)
+
+
 MIN_RATE = 0.005
 UNDECAYED = ("bias", "position", "class_token")
 """Starts of the last part of a parameter's name, whatever its shape; vectors never decay."""
@@ -52,8 +59,11 @@ class Trainer:
         config: TrainConfig,
         device: torch.device,
         world: World = World(),  # noqa: B008 - immutable
+        teacher: Gpt2 | None = None,
     ) -> None:
         self.config, self.device, self.world = config, device, world
+        self.teacher = teacher.to(device).eval() if teacher else None
+        """Of text; the answers of an image's teacher come with the batches."""
         self.step = 0
         self.seconds = 0.0
         """Time spent on training so far; the loop adds to it."""
@@ -62,8 +72,10 @@ class Trainer:
     def use(self, model: Model) -> None:
         """Trains `model` from here on, with fresh moments and its own weights as the average."""
         self.model = model.to(self.device)
-        self.run: Callable[..., Any] = self.model
-        """The model, or what `compile` made of it."""
+        self.plain: Callable[..., Any] = model.features if is_text(model) else model
+        """Inputs -> logits, or of text what comes before the output layer (vocabulary.py)."""
+        self.run = self.plain
+        """The same, or what `compile` made of it."""
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.optimizer = self._optimizer()
         for name, _ in self.model.named_parameters():
@@ -71,8 +83,8 @@ class Trainer:
 
     def compile(self) -> None:
         """From here on the model runs compiled; worth it once it keeps its shape."""
-        if self.run is self.model:
-            self.run = torch.compile(self.model)
+        if self.run is self.plain:
+            self.run = torch.compile(self.plain)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         rate, betas = self.config.learning_rate, (0.9, self.config.beta2)
@@ -152,18 +164,39 @@ class Trainer:
         return loss.item()
 
     def loss(self, batch: Batch, smoothing: float = 0.0, probe: Tensor | None = None) -> Tensor:
-        logits = self.logits(batch, probe)
         targets = batch.targets.to(self.device)
         if not targets.is_floating_point():
             targets = targets.flatten()
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        if self.config.is_text:
+            taught = self._taught(batch) if self.teacher else None
+            return cross_entropy(self._output(batch, probe), targets, taught, self.config.distill)
+        return F.cross_entropy(self.logits(batch, probe), targets, label_smoothing=smoothing)
 
     def logits(self, batch: Batch, probe: Tensor | None = None) -> Tensor:
         """Float32 logits [examples or tokens, classes]."""
+        if self.config.is_text:
+            features_NE, vocabulary_VE = self._output(batch, probe)
+            with torch.autocast(self.device.type, torch.bfloat16):
+                return F.linear(features_NE, vocabulary_VE).float()
+        return self._run(batch, probe)
+
+    def _run(self, batch: Batch, probe: Tensor | None) -> Tensor:
+        """What the model gives, float32 [examples or tokens, ...]."""
         inputs = batch.inputs.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            out: Tensor = self.run(inputs) if probe is None else self.model(inputs, probe)
+            out: Tensor = self.run(inputs) if probe is None else self.plain(inputs, probe)
         return out.float().flatten(0, -2)
+
+    def _output(self, batch: Batch, probe: Tensor | None) -> Output:
+        assert is_text(self.model)
+        return Output(self._run(batch, probe), self.model.vocabulary)
+
+    def _taught(self, batch: Batch) -> Output:
+        """The teacher's answers to the same tokens."""
+        assert self.teacher is not None
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+            features: Tensor = self.teacher.features(batch.inputs.to(self.device))
+        return Output(features.flatten(0, -2), self.teacher.vocabulary)
 
     def _average(self) -> None:
         decay = min(self.config.ema, (self.step + 1) / (self.step + 10))

@@ -6,14 +6,17 @@ import torch
 import torch.nn.functional as F
 
 from luminanet.errors import CheckpointError, ConfigError
-from tests.datasets import write_images
+from luminanet.tokenizer import Tokenizer
+from tests.datasets import write_images, write_stories
 from training.baselines.registry import thaw
 from training.batches import ImageSource, scale
+from training.checkpoint import load as load_checkpoint
 from training.checkpoint import load_baseline
 from training.config import PRESETS
-from training.task import prepare
-from training.teacher import answers, load
+from training.task import CPU, build, prepare
+from training.teacher import answers, load, load_text
 from training.train import main
+from training.trainer import Trainer
 
 SMALL = ["--batch", "16", "--threads", "1"]
 
@@ -78,5 +81,50 @@ def test_a_missing_or_unfit_teacher_is_a_clear_error(data: Path, tmp_path: Path)
         load(tmp_path / "ckpt.pt")
     with pytest.raises(ConfigError, match="not between 0 and 1"):
         replace(PRESETS["cifar10"], distill=1.5)
-    with pytest.raises(ConfigError, match="no teacher for text"):
-        replace(PRESETS["tinystories"], teacher="ckpt.pt")
+
+
+# ---------------------------------------------------------------------- text
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stories")
+    write_stories(folder)
+    return folder
+
+
+def text_run(model: str, stories: Path, out: Path, *more: str) -> int:
+    options = ["--preset", model, "--data", str(stories), "--out", str(out), "--steps", "4"]
+    small = ["--batch", "2", "--context", "32", "--vocab-size", "300", "--width", "32"]
+    return main([*options, *small, "--threads", "1", *more])
+
+
+def test_a_text_network_learns_what_its_teacher_says(stories: Path, tmp_path: Path) -> None:
+    assert text_run("gpt2-teacher", stories, tmp_path / "teacher") == 0
+    path = tmp_path / "teacher" / "ckpt.pt"
+    assert text_run("gpt2", stories, tmp_path / "student", "--teacher", str(path)) == 0
+    config = replace(
+        PRESETS["gpt2"], batch=2, context=32, vocab_size=300, width=32, teacher=str(path), distill=1
+    )
+    task = prepare(config, stories, None)
+    assert task.teacher is not None
+    assert task.teacher.config.layers == 2
+    trainer = Trainer(build(task, config), config, CPU, teacher=task.teacher)
+    batch = task.source.batch(0)
+    with torch.no_grad():
+        chances = task.teacher.eval()(batch.inputs).flatten(0, 1).softmax(-1)
+        expected = F.cross_entropy(trainer.logits(batch), chances)
+        assert trainer.loss(batch).item() == pytest.approx(expected.item(), rel=1e-2)
+
+
+def test_a_text_teacher_that_does_not_fit_is_a_clear_error(stories: Path, tmp_path: Path) -> None:
+    out = tmp_path / "teacher"
+    assert text_run("gpt2", stories, out) == 0
+    words = Tokenizer.train(["another text"], 300)
+    with pytest.raises(ConfigError, match="other tokens"):
+        load_text(out / "ckpt.pt", words, 32)
+    known = Tokenizer.from_json(str(load_checkpoint(out / "ckpt.pt").tokenizer))
+    with pytest.raises(ConfigError, match="reads 32 tokens and this run 64"):
+        load_text(out / "ckpt.pt", known, 64)
+    with pytest.raises(ConfigError, match="preset gpt2-teacher"):
+        load_text(tmp_path / "ckpt.pt", known, 32)

@@ -41,10 +41,28 @@ class Gpt2(nn.Module):
         tensors = {name: self.get(name).detach().float().cpu() for name in self.config.shapes()}
         return Gpt2Net(self.config, {name: t.numpy().copy() for name, t in tensors.items()})
 
+    @classmethod
+    def thaw(cls, net: Gpt2Net) -> "Gpt2":
+        """The module with the weights of `net`."""
+        model = cls(net.config, seed=0)
+        with torch.no_grad():
+            for name, tensor in net.tensors.items():
+                model.get(name).copy_(torch.from_numpy(tensor))
+        return model
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """The output layer, [V, E]: the embedding again."""
+        return self.get("wte.weight")
+
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits [B, T, V]."""
+        return F.linear(self.features(tokens_BT), self.vocabulary)
+
+    def features(self, tokens_BT: Tensor) -> Tensor:
+        """What comes before the output layer, [B, T, E]."""
         length = tokens_BT.shape[1]
-        x_BTE = F.embedding(tokens_BT, self.get("wte.weight")) + self.get("wpe.weight")[:length]
+        x_BTE = F.embedding(tokens_BT, self.vocabulary) + self.get("wpe.weight")[:length]
         x_BTE = self.drop(x_BTE)
         for layer in range(self.config.layers):
             p = f"h.{layer}."
@@ -53,7 +71,7 @@ class Gpt2(nn.Module):
                 self.linear(self.norm(x_BTE, p + "ln_2"), p + "mlp.c_fc"), approximate="tanh"
             )
             x_BTE = x_BTE + self.drop(self.linear(hidden, p + "mlp.c_proj"))
-        return F.linear(self.norm(x_BTE, "ln_f"), self.get("wte.weight"))
+        return self.norm(x_BTE, "ln_f")
 
     def attention(self, x_BTE: Tensor, p: str) -> Tensor:
         batch, length, width = x_BTE.shape
