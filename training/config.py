@@ -45,7 +45,20 @@ class EvolutionConfig:
     """Share of the connections, young ones left out, that one event prunes."""
     price: float = 0.05
     """What compute is worth: a removal may cost this share of the held-out loss times the share
-    of the multiply-accumulates that it saves, or it is taken back."""
+    of the cost that it saves, or it is taken back."""
+    cost: str = "macs"
+    """What compute is counted in: macs, or latency (price.py)."""
+    max_latency_us: float = 0.0
+    """Predicted microseconds of a decoding step (luminanet/latency.py); 0 for no limit."""
+    fields: int = 0
+    """Receptive fields of text clusters that one event adds or refines at most; with 0 they stay
+    as they are."""
+    buses: bool = False
+    """Whether whole levels may be connected at once."""
+
+    def __post_init__(self) -> None:
+        if self.cost not in ("macs", "latency"):
+            raise ConfigError(f"cost {self.cost!r} is neither macs nor latency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +86,8 @@ class TrainConfig:
     mixup: float = 0.0
     smoothing: float = 0.0
     teacher: str = ""
-    """Checkpoint of a baseline whose answers are learned beside the labels (teacher.py)."""
+    """Checkpoint of a baseline (of text: a GPT-2) whose answers are learned beside the labels
+    (teacher.py)."""
     distill: float = 0.6
     """The teacher's share in the targets; its labels have the rest."""
     whiten: float = 0.0
@@ -83,6 +97,8 @@ class TrainConfig:
     context: int = 256
     vocab_size: int = 4096
     width: int = 128
+    layers: int = 1
+    """Of a gpt2."""
     channel: int = 64
     seeding: str = ""
     """The topology that the run starts from (seedings.py)."""
@@ -117,10 +133,17 @@ class TrainConfig:
             raise ConfigError(f"model {self.model!r} is none of {sorted(MODELS)}")
         if not 0 <= self.distill <= 1:
             raise ConfigError(f"a share of {self.distill} for the teacher is not between 0 and 1")
-        if self.teacher and self.is_text:
-            raise ConfigError("there is no teacher for text: leave out --teacher")
+        if self.smoothing and self.is_text:
+            raise ConfigError("labels of text are not smoothed: leave out --smoothing")
+        if self.layers < 1 or (self.layers > 1 and self.model != "gpt2"):
+            raise ConfigError("layers are for a gpt2, one at least: leave out --layers")
         if self.model == "luminanet" and self.seeding not in SEEDINGS:
             raise ConfigError(f"seeding {self.seeding!r} is none of {sorted(SEEDINGS)}")
+        text_only = self.evolution is not None and (
+            self.evolution.cost == "latency" or self.evolution.max_latency_us
+        )
+        if text_only and not self.is_text:
+            raise ConfigError("latency is predicted for text only: use the cost macs")
         if self.model != "luminanet" and self.evolution is not None:
             raise ConfigError(f"{self.model} does not evolve: leave out --evolution-events")
         if self.model in LEARNING_RATES and (self.width or self.channel or self.dropout):
@@ -167,7 +190,8 @@ LEARNING_RATES = {
 MODELS = ("luminanet", "gpt2", *LEARNING_RATES)
 OPTIMIZERS = ("adamw", "eg")
 TEACHER = "runs/resnet18-1m/ckpt.pt"
-"""Where the preset `resnet18-1m` leaves its checkpoint."""
+TEXT_TEACHER = "runs/gpt2-teacher/ckpt.pt"
+"""Where the presets of these names leave their checkpoints."""
 _EVOLUTION = EvolutionConfig(
     stop=0.2,
     events=20,
@@ -209,6 +233,39 @@ _TINYSTORIES = TrainConfig(
         events=8, max_parameters=1_400_000, max_level=1, max_width=192, stop=0.3, connections=5
     ),
 )
+_GPT2 = replace(_TINYSTORIES, preset="gpt2", model="gpt2", seeding="", width=256, evolution=None)
+_FIELDS = EvolutionConfig(
+    events=12,
+    building=10,
+    max_parameters=1_400_000,
+    max_macs=1_250_000,
+    max_clusters=8,
+    max_level=1,
+    start=0.1,
+    stop=0.45,
+    connections=0,
+    grown=0,
+    fields=3,
+    buses=True,
+    cost="latency",
+)
+# Receptive fields that evolve from a handful of clusters, with the paper's d_hidden; widths are
+# such that both buses still fit into the budget.
+_EVOLVED = {
+    f"tinystories-evolved-{channel}": replace(
+        _TINYSTORIES, seeding="few", channel=channel, width=width, evolution=_FIELDS
+    )
+    for channel, width in ((128, 96), (256, 64), (384, 48))
+}
+_DISTILLED_TEXT = replace(
+    _TINYSTORIES,
+    preset="tinystories-distilled",
+    seeding="lean",
+    channel=32,
+    teacher=TEXT_TEACHER,
+    distill=0.8,
+    evolution=replace(_FIELDS, max_parameters=1_700_000, max_macs=1_235_000),
+)
 _LEAN = replace(_EVOLUTION, events=40, stop=0.6)
 _SPARSE = replace(_EVOLUTION, max_connections=64)
 # What the cifar10 preset is measured against: other policies, less to work with, no evolution;
@@ -237,7 +294,17 @@ PRESETS = {
         replace(_CIFAR10, preset="cifar10-distilled", teacher=TEACHER, smoothing=0.0),
         _TINYSTORIES,
         replace(_TINYSTORIES, preset="tinystories-bus", seeding="bus", evolution=None),
-        replace(_TINYSTORIES, preset="gpt2", model="gpt2", seeding="", width=256, evolution=None),
+        _DISTILLED_TEXT,
+        *(replace(config, preset=name) for name, config in _EVOLVED.items()),
+        _GPT2,
+        replace(
+            _GPT2,
+            preset="gpt2-teacher",
+            layers=2,
+            steps=3300,
+            learning_rate=2e-3,
+            dropout=0.15,
+        ),
         *(replace(config, preset=name) for name, config in ABLATIONS.items()),
         *(
             replace(_BASELINE, preset=name, model=name, learning_rate=rate)

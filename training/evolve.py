@@ -3,23 +3,38 @@
 One event tries a few mutations, a kind at a time, as a policy ranks them (policies.py). A trial
 changes weights, average and optimizer state together (transplant.py) and is judged by the loss on
 held-out training data: what keeps the function is kept; a removal is kept when it costs less than
-`price` times the share of the compute (MACs) that it saves.
+`price` times the share of the cost (MACs or latency, price.py) that it saves.
 """
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from luminanet.cost import macs
 from luminanet.topology import Connection, Topology
 from training.batches import Source
+from training.candidates import brought
 from training.config import EvolutionConfig, TrainConfig
-from training.mutations import Connect, Disconnect, Mutation, Remove, Shrink, record
+from training.mutations import (
+    Bus,
+    Connect,
+    Disconnect,
+    Mutation,
+    Overlook,
+    Refine,
+    Remove,
+    See,
+    Shrink,
+    bus,
+    record,
+    recorded,
+)
 from training.network import Network, pack, unpack
-from training.policies import PLANS, View, policy
+from training.plans import PLANS
+from training.policies import Field, View, policy
+from training.price import saved
 from training.signals import measure
 from training.trainer import Trainer
 from training.transplant import Slots, mutate
@@ -66,18 +81,26 @@ def event_steps(config: TrainConfig) -> list[int]:
 
 
 def evolve(
-    trainer: Trainer, source: Source, evolution: EvolutionConfig, history: list[Event]
+    trainer: Trainer,
+    source: Source,
+    evolution: EvolutionConfig,
+    history: list[Event],
+    number: int | None = None,
 ) -> list[Event]:
-    """One event on the trainer's network; returns what was tried."""
-    number = 1 + max((event.event for event in history), default=-1)
+    """Event `number` (the next after the history) on the trainer's network; returns what was
+    tried."""
+    if number is None:
+        number = 1 + max((event.event for event in history), default=-1)
     start = "" if history else network(trainer).topology.to_json()
-    signals = measure(trainer, [source.batch(trainer.step + k) for k in range(PROBE_BATCHES)])
+    batches = [source.batch(trainer.step + k) for k in range(PROBE_BATCHES)]
+    signals = measure(trainer, batches, fields=evolution.fields > 0)
     chosen, seed = policy(evolution.policy), trainer.config.seed
     loss = trainer.score(source.held_out).loss
     tried: list[Event] = []
     for plan in PLANS:
         net = network(trainer).freeze()
-        view = View(net, signals, evolution, number, seed, young(history, number))
+        safe = young(history, number), fresh(history, number)
+        view = View(net, signals, evolution, number, seed, *safe)
         mutations = plan(view, chosen)
         if mutations:
             event = attempt(trainer, source, view, mutations, loss, "" if tried else start)
@@ -100,8 +123,8 @@ def attempt(
     for k, mutation in enumerate(mutations):
         slots = mutate(slots, mutation, view.seed * 1_000_003 + trainer.step + k)
     tolerance = ROUNDING
-    if isinstance(mutations[0], Disconnect | Remove | Shrink):
-        tolerance = view.config.price * saved(view.topology, slots.topology)
+    if isinstance(mutations[0], Disconnect | Remove | Shrink | Overlook):
+        tolerance = view.config.price * saved(view.topology, slots.topology, view.config)
     kept, after = trial(trainer, source, slots, before, tolerance)
     topology = network(trainer).topology
     return Event(
@@ -109,7 +132,7 @@ def attempt(
         step=trainer.step,
         seconds=round(time.monotonic() - started, 3),
         operator=type(mutations[0]).__name__.lower(),
-        targets=[_target(mutation) for mutation in mutations],
+        targets=[target for m in mutations for target in _targets(view.topology, m)],
         loss_before=before,
         loss_after=after,
         kept=kept,
@@ -126,14 +149,25 @@ def young(history: list[Event], number: int) -> frozenset[Connection]:
     return frozenset(
         Connection(source=source, target=target)
         for event in history
-        if event.operator == "connect" and number - event.event < YOUNG
+        if event.operator in ("connect", "bus") and number - event.event < YOUNG
         for source, target in event.targets
     )
 
 
-def saved(before: Topology, after: Topology) -> float:
-    """The share of the multiply-accumulates that a removal saves."""
-    return max(0.0, 1 - macs(after) / macs(before))
+def fresh(history: list[Event], number: int) -> frozenset[Field]:
+    """Fields that were added or refined in the last YOUNG events."""
+    changes = [
+        recorded(raw)
+        for event in history
+        if event.operator in ("see", "refine") and number - event.event < YOUNG
+        for raw in event.mutations
+    ]
+    return frozenset(
+        (change.cluster, interval)
+        for change in changes
+        if isinstance(change, See | Refine)
+        for interval in brought(change)
+    )
 
 
 def trial(
@@ -149,10 +183,18 @@ def trial(
     return kept, after
 
 
-def _target(mutation: Mutation) -> list[int]:
-    if isinstance(mutation, Connect | Disconnect):
-        return [mutation.source, mutation.target]
-    return [mutation.cluster]
+def _targets(before: Topology, mutation: Mutation) -> list[list[int]]:
+    """What a mutation is about: connections as [source, target], fields as [cluster, lags ...],
+    else a cluster."""
+    match mutation:
+        case Connect(source, target) | Disconnect(source, target):
+            return [[source, target]]
+        case Bus(source, target):
+            return [[c.source, c.target] for c in bus(before, source, target)]
+        case See() | Refine() | Overlook():
+            return [list(astuple(mutation))]
+        case _:
+            return [[mutation.cluster]]
 
 
 # ---------------------------------------------------------------------- the trainer's state

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from luminanet.errors import TopologyError
-from luminanet.topology import Cluster, Connection, Topology
+from luminanet.topology import Cluster, Connection, Interval, TextInput, Topology
+from training.fields import Lineage, overlooking, refining, seeing
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,47 @@ class Remove:
     cluster: int
 
 
-Mutation = Split | Grow | Shrink | Connect | Disconnect | Remove
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """Let all clusters of the level `target` hear all of the level `source`."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class See:
+    """Let a text cluster see the lags [start, stop) as well."""
+
+    cluster: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refine:
+    """Cut the interval [start, stop) of a text cluster into [start, middle) and [middle, stop)."""
+
+    cluster: int
+    start: int
+    middle: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overlook:
+    """Let a text cluster no longer see the lags [start, stop)."""
+
+    cluster: int
+    start: int
+    stop: int
+
+
+FieldChange = See | Refine | Overlook
+Mutation = Split | Grow | Shrink | Connect | Disconnect | Remove | Bus | FieldChange
 OPERATORS: dict[str, type[Mutation]] = {
-    kind.__name__.lower(): kind for kind in (Split, Grow, Shrink, Connect, Disconnect, Remove)
+    kind.__name__.lower(): kind
+    for kind in (Split, Grow, Shrink, Connect, Disconnect, Remove, Bus, See, Refine, Overlook)
 }
 
 
@@ -98,6 +137,12 @@ def apply(topology: Topology, mutation: Mutation) -> Topology:
             return disconnect(topology, Connection(source=source, target=target))
         case Remove(cluster):
             return remove(topology, topology.cluster(cluster))
+        case Bus(source, target):
+            return topology.having(
+                topology.clusters, [*topology.connections, *bus(topology, source, target)]
+            )
+        case See() | Refine() | Overlook():
+            return look(topology, mutation)
 
 
 def new_id(topology: Topology) -> int:
@@ -153,3 +198,41 @@ def remove(topology: Topology, cluster: Cluster) -> Topology:
     clusters = [c for c in topology.clusters if c.id != cluster.id]
     links = [c for c in topology.connections if cluster.id not in (c.source, c.target)]
     return topology.having(clusters, links)
+
+
+def bus(topology: Topology, source: int, target: int) -> list[Connection]:
+    """The connections that are missing between two levels, or within one.
+
+    Raises TopologyError when there is none.
+    """
+    missing = [
+        Connection(source=s.id, target=t.id)
+        for t in topology.clusters
+        for s in topology.clusters
+        if (s.level, t.level) == (source, target) and s.id not in topology.sources[t.id]
+    ]
+    if not missing:
+        raise TopologyError(f"level {target} hears all of level {source}, or one has no clusters")
+    return missing
+
+
+def look(topology: Topology, change: FieldChange) -> Topology:
+    cluster = topology.cluster(change.cluster)
+    fields = tuple(interval for interval, _ in lineage(topology, change))
+    clusters = [replace(c, fields=fields) if c == cluster else c for c in topology.clusters]
+    return topology.having(clusters, topology.connections)
+
+
+def lineage(topology: Topology, change: FieldChange) -> Lineage:
+    """What a cluster sees after a change, and where each field comes from (fields.py)."""
+    cluster = topology.cluster(change.cluster)
+    if not isinstance(topology.input, TextInput):
+        raise TopologyError("only the fields of text clusters change")
+    interval = Interval(change.start, change.stop)
+    match change:
+        case See():
+            return seeing(cluster, interval)
+        case Refine(middle=middle):
+            return refining(cluster, interval, middle)
+        case Overlook():
+            return overlooking(cluster, interval)

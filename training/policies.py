@@ -1,38 +1,34 @@
-"""What evolution tries next: a policy ranks, the plans turn its rankings into mutations.
+"""Who ranks what evolution tries next; plans.py turns rankings into mutations.
 
     random     ranks by chance: the control that every other policy has to beat
-    gradient   grows where the gradient is largest, connects where message and gradient go
-               together, prunes the smallest gates
-    hebbian    grows what is most active, connects what fires together, prunes what does not
+    gradient   grows where the gradient is largest, connects and sees where what comes in goes
+               together with the gradient, prunes the smallest gates and fields
+    hebbian    grows what is most active, connects and sees what fires together, prunes what does
+               not
 
-Policies differ in their rankings only; operators, their rhythm and the budgets are the same.
+Policies differ in their rankings only; operators, their rhythm and the budgets are the same. But
+for chance, receptive fields and buses are ranked by what they promise per cost (price.py), and so
+is all else where the cost is latency.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luminanet.cost import macs
 from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
-from luminanet.topology import Connection, Topology
+from luminanet.topology import Connection, Interval, TextInput, Topology
+from training.candidates import candidates
 from training.config import EvolutionConfig
-from training.mutations import (
-    Connect,
-    Disconnect,
-    Grow,
-    Mutation,
-    Remove,
-    Shrink,
-    Split,
-    apply,
-)
+from training.mutations import Bus, Connect, Grow, Mutation, Overlook, Refine, See, apply, bus
+from training.price import FREE, added, possible, saved
 from training.signals import Signals
 
-MIN_CONNECTIONS = 16
-"""Fewer connections are not pruned."""
+Field = tuple[int, Interval]
+"""A cluster and what it sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +41,8 @@ class View:
     number: int
     seed: int
     young: frozenset[Connection] = frozenset()
+    fresh: frozenset[Field] = frozenset()
+    """Fields that are as young."""
 
     @property
     def topology(self) -> Topology:
@@ -61,29 +59,104 @@ class View:
         outgoing = np.concatenate([weights.send_HD, weights.readout_HO], axis=1)
         return np.asarray(np.linalg.norm(outgoing, axis=1))
 
+    def weight(self, cluster: int, interval: Interval) -> float:
+        """The size of what a cluster does with a field: inputs are normed, so this is how loud
+        the field is."""
+        seen, net = self.topology.cluster(cluster).intervals, self.net
+        size = self.topology.inputs(self.topology.cluster(cluster)) // len(seen)
+        at = seen.index(interval) * size
+        return float(np.linalg.norm(net.clusters[cluster].see_IH[at : at + size]))
+
+    def priced(self, mutation: Mutation) -> float:
+        """What a mutation's score is divided by: the share of the cost that it adds."""
+        return added(self.topology, mutation, self.config)
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Scores; what scores highest is grown, split or connected first, and pruned last."""
+    """Scores; what scores highest is grown, split, connected or seen first, and pruned last."""
 
     cluster: Callable[[View, int], float]
     absent: Callable[[View, Connection], float]
     present: Callable[[View, Connection], float]
+    unseen: Callable[[View, See | Refine], float]
+    seen: Callable[[View, Field], float]
+    per_cost: bool = True
 
     def clusters(self, view: View) -> list[int]:
         """Cluster ids, the best first; new ones (not yet measured) are left out."""
         known = [c for c in view.net.clusters if c in view.signals.gradient]
-        return sorted(known, key=lambda c: (-self.cluster(view, c), c))
+
+        def score(c: int) -> float:
+            grown = self.cluster(view, c)
+            return grown / view.priced(Grow(c, view.config.neurons)) if self.dear(view) else grown
+
+        return sorted(known, key=lambda c: (-score(c), c))
 
     def candidates(self, view: View) -> list[Connection]:
         """Connections that are not there and may be made, the best first."""
         absent = [c for c in view.signals.worth if c not in view.net.gates and _allowed(view, c)]
-        return sorted(absent, key=lambda c: (-self.absent(view, c), c))
+
+        def score(c: Connection) -> float:
+            link = Connect(source=c.source, target=c.target)
+            return self.joined(view, link) if self.dear(view) else self.absent(view, c)
+
+        scores = {c: score(c) for c in absent}
+        return sorted(absent, key=lambda c: (-scores[c], c))
+
+    def buses(self, view: View) -> list[Bus]:
+        """Levels that may be connected and are not, the best first."""
+        levels = sorted({c.level for c in view.topology.clusters})
+        found = [Bus(*pair) for pair in product(levels, levels) if _open(view, Bus(*pair))]
+        scores = {link: self.joined(view, link) for link in found}
+        return sorted(found, key=lambda link: (-scores[link], link.source, link.target))
+
+    def joined(self, view: View, link: Bus | Connect) -> float:
+        """What connecting promises per cost: the sum over all connections that it makes."""
+        if not self.per_cost:
+            return _chance(view, link.source, link.target, isinstance(link, Bus))
+        made = [Connection(source=link.source, target=link.target)]
+        if isinstance(link, Bus):
+            made = bus(view.topology, link.source, link.target)
+        known = [c for c in made if c in view.signals.worth]
+        return sum(self.absent(view, c) for c in known) / view.priced(link)
+
+    def changes(self, view: View) -> list[See | Refine]:
+        """What clusters may see next, the best first; new clusters are left out."""
+        wanted = [c for c in candidates(view.topology) if c in view.signals.prospects]
+        scores = {
+            c: self.unseen(view, c) / (view.priced(c) if self.per_cost else 1.0) for c in wanted
+        }
+        return sorted(wanted, key=lambda c: -scores[c])
+
+    def overlooked(self, view: View) -> list[Overlook]:
+        """Fields that may go, those first that give least for what they cost; the last one of a
+        cluster and fresh ones stay."""
+        if not isinstance(view.topology.input, TextInput):
+            return []
+        old = [
+            (c.id, interval)
+            for c in view.topology.clusters
+            for interval in c.intervals
+            if len(c.intervals) > 1 and (c.id, interval) not in view.fresh
+        ]
+
+        def score(field: Field) -> float:
+            without = apply(view.topology, _without(field))
+            saves = saved(view.topology, without, view.config) if self.per_cost else 1.0
+            return self.seen(view, field) / max(saves, FREE)
+
+        scores = {field: score(field) for field in old}
+        return [_without(field) for field in sorted(old, key=lambda field: (scores[field], field))]
 
     def weakest(self, view: View) -> list[Connection]:
         """Connections that may be pruned, the worst first."""
         old = [c for c in view.net.gates if c not in view.young]
         return sorted(old, key=lambda c: (self.present(view, c), c))
+
+    def dear(self, view: View) -> bool:
+        """Whether growth and connections, too, are ranked per cost."""
+        return self.per_cost and view.config.cost == "latency"
 
 
 def _allowed(view: View, connection: Connection) -> bool:
@@ -91,6 +164,18 @@ def _allowed(view: View, connection: Connection) -> bool:
     if not {connection.source, connection.target} <= set(view.net.clusters):
         return False
     return view.topology.kind(connection) in view.config.kinds
+
+
+def _open(view: View, link: Bus) -> bool:
+    """Whether something is missing between two levels, and all of it may be made."""
+    if not possible(view.topology, link):
+        return False
+    return all(_allowed(view, c) for c in bus(view.topology, link.source, link.target))
+
+
+def _without(field: Field) -> Overlook:
+    cluster, interval = field
+    return Overlook(cluster, interval.start, interval.stop)
 
 
 def _chance(view: View, *what: int) -> float:
@@ -102,21 +187,32 @@ def _strength(view: View, connection: Connection) -> float:
     return abs(view.net.gates[connection]) * view.signals.activity.get(connection.source, 0.0)
 
 
+def _of(field: Field) -> tuple[int, int, int]:
+    return field[0], field[1].start, field[1].stop
+
+
 POLICIES = {
     "random": Policy(
         cluster=lambda view, c: _chance(view, c),
         absent=lambda view, c: _chance(view, c.source, c.target),
         present=lambda view, c: _chance(view, c.source, c.target),
+        unseen=lambda view, change: _chance(view, *astuple(change)),
+        seen=lambda view, field: _chance(view, *_of(field)),
+        per_cost=False,
     ),
     "gradient": Policy(
         cluster=lambda view, c: view.signals.gradient[c],
         absent=lambda view, c: view.signals.worth[c],
         present=_strength,
+        unseen=lambda view, change: view.signals.prospects[change],
+        seen=lambda view, field: view.weight(*field),
     ),
     "hebbian": Policy(
         cluster=lambda view, c: view.signals.activity[c],
         absent=lambda view, c: view.signals.agreement[c],
         present=lambda view, c: _strength(view, c) * view.signals.agreement.get(c, 0.0),
+        unseen=lambda view, change: view.signals.resonance[change],
+        seen=lambda view, field: view.weight(*field),
     ),
 }
 
@@ -125,98 +221,3 @@ def policy(name: str) -> Policy:
     if name not in POLICIES:
         raise ConfigError(f"policy {name!r} is none of {sorted(POLICIES)}")
     return POLICIES[name]
-
-
-# ---------------------------------------------------------------------- plans
-
-Plan = Callable[[View, Policy], list[Mutation]]
-
-
-def affordable(topology: Topology, config: EvolutionConfig) -> bool:
-    """Whether a topology keeps all budgets; a budget of 0 is none."""
-    return (
-        topology.parameters <= config.max_parameters
-        and (not config.max_clusters or len(topology.clusters) <= config.max_clusters)
-        and (not config.max_connections or len(topology.connections) <= config.max_connections)
-        and (not config.max_macs or macs(topology) <= config.max_macs)
-    )
-
-
-def _taken(view: View, wanted: Iterable[Mutation], limit: int) -> list[Mutation]:
-    """The first `limit` mutations that the budgets allow, one on top of the other."""
-    topology, taken = view.topology, list[Mutation]()
-    for mutation in wanted:
-        if len(taken) == limit:
-            break
-        changed = apply(topology, mutation)
-        if affordable(changed, view.config):
-            topology = changed
-            taken.append(mutation)
-    return taken
-
-
-def prune_connections(view: View, policy: Policy) -> list[Mutation]:
-    """Every third event, later every one: the worst connections, but no young ones."""
-    if (view.building and view.number % 3 != 2) or len(view.net.gates) < MIN_CONNECTIONS:
-        return []
-    weakest = policy.weakest(view)
-    worst = weakest[: int(view.config.pruned * len(weakest))]
-    return [Disconnect(c.source, c.target) for c in worst]
-
-
-def remove_cluster(view: View, _policy: Policy) -> list[Mutation]:
-    """Every sixth event: the cluster that says least, by its readout and its messages."""
-    if view.number % 6 != 4 or len(view.net.clusters) < 2:
-        return []
-    return [Remove(min(view.net.clusters, key=lambda c: (float(view.saliency(c).sum()), c)))]
-
-
-def shrink_cluster(view: View, policy: Policy) -> list[Mutation]:
-    """Every sixth event: the weakest neurons of the worst cluster that can spare them."""
-    neurons = view.config.neurons
-    wide = [c for c in policy.clusters(view) if view.topology.cluster(c).width > 2 * neurons]
-    if view.number % 6 != 1 or not wide:
-        return []
-    weakest = np.argsort(view.saliency(wide[-1]), kind="stable")[:neurons]
-    return [Shrink(wide[-1], tuple(sorted(weakest.tolist())))]
-
-
-def grow_clusters(view: View, policy: Policy) -> list[Mutation]:
-    """The best clusters that may still grow, while the budgets last."""
-    config = view.config
-    narrow = config.max_width - config.neurons
-    if not view.building:
-        return []
-    wanted = (
-        Grow(c, config.neurons)
-        for c in policy.clusters(view)
-        if view.topology.cluster(c).width <= narrow
-    )
-    return _taken(view, wanted, config.grown)
-
-
-def split_cluster(view: View, policy: Policy) -> list[Mutation]:
-    """Every second event: the best cluster, towards the next level while there is one."""
-    if view.number % 2 or not view.building:
-        return []
-    deepest = view.config.max_level
-    levels = {c.id: max(c.level, min(c.level + 1, deepest)) for c in view.topology.clusters}
-    return _taken(view, (Split(c, levels[c]) for c in policy.clusters(view)), 1)
-
-
-def connect_clusters(view: View, policy: Policy) -> list[Mutation]:
-    """The best connections that are not there."""
-    if not view.building:
-        return []
-    wanted = (Connect(c.source, c.target) for c in policy.candidates(view))
-    return _taken(view, wanted, view.config.connections)
-
-
-PLANS: tuple[Plan, ...] = (
-    prune_connections,
-    remove_cluster,
-    shrink_cluster,
-    grow_clusters,
-    split_cluster,
-    connect_clusters,
-)

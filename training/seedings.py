@@ -1,5 +1,7 @@
 """The topologies that runs start from; evolution changes them from there."""
 
+from collections.abc import Sequence
+
 from luminanet.topology import (
     Activation,
     Cluster,
@@ -47,7 +49,9 @@ def dense_image(width: int, channel: int, _vocab_size: int) -> Topology:
     return seed.having(seed.clusters, [Connection(source=s, target=t) for s in ids for t in ids])
 
 
-# Each cluster also sees the last token (model.md, network H): (start, stop) lags.
+Lags = tuple[tuple[int, int], ...]
+"""(start, stop) of every interval that a cluster sees."""
+# Each cluster also sees the last token.
 LAGS = (
     ((0, 1), (1, 2)),
     ((0, 1), (1, 2), (2, 3)),
@@ -60,26 +64,54 @@ LAGS = (
 )
 
 
-def lags_text(width: int, channel: int, vocab_size: int) -> Topology:
-    """Eight clusters on near and far lags, two levels of four, connected by evolution."""
+def _text(lags_by_cluster: Sequence[Lags], shape: TextInput, width: int, channel: int) -> Topology:
+    """Unconnected clusters on two levels."""
+    lower = len(lags_by_cluster) // 2
     return Topology(
-        input=TextInput(vocab_size, embedding=128, window=128),
+        input=shape,
         channel=channel,
         outputs=128,
         activation=Activation.GELU,
         clusters=tuple(
-            Cluster(i, i // 4, width, tuple(Interval(*lag) for lag in lags))
-            for i, lags in enumerate(LAGS)
+            Cluster(i, i // lower, width, tuple(Interval(*lag) for lag in lags))
+            for i, lags in enumerate(lags_by_cluster)
         ),
     )
 
 
+def lags_text(width: int, channel: int, vocab_size: int) -> Topology:
+    """Eight clusters on near and far lags, two levels of four, connected by evolution."""
+    return _text(LAGS, TextInput(vocab_size, embedding=128, window=128), width, channel)
+
+
 def bus_text(width: int, channel: int, vocab_size: int) -> Topology:
-    """`lags_text` with each level hearing all of the other from the start (model.md, HB)."""
+    """`lags_text` with each level hearing all of the other from the start."""
     seed = lags_text(width, channel, vocab_size)
     levels = [(c.id, c.level) for c in seed.clusters]
     links = [Connection(source=s, target=t) for s, a in levels for t, b in levels if a != b]
     return seed.having(seed.clusters, links)
+
+
+# A handful of clusters that see the last token and one coarse interval each; what is behind them
+# is for evolution to refine.
+FEW = ((1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 128), (0, 128))
+
+
+def _untied(vocab_size: int) -> TextInput:
+    """Tokens are seen through a narrow embedding and predicted from a wide one: half the work of
+    seeing, and a better network than one embedding for both (DECISIONS.md)."""
+    return TextInput(vocab_size, embedding=64, window=128, tied=False)
+
+
+def lean_text(width: int, channel: int, vocab_size: int) -> Topology:
+    """The clusters of `lags_text`, with an output layer of their own."""
+    return _text(LAGS, _untied(vocab_size), width, channel)
+
+
+def few_text(width: int, channel: int, vocab_size: int) -> Topology:
+    """Eight clusters on doubling intervals, two levels of four, unconnected."""
+    fields = [tuple(sorted(((0, 1), lags))) for lags in FEW]
+    return _text(fields, _untied(vocab_size), width, channel)
 
 
 SEEDINGS = {
@@ -88,4 +120,6 @@ SEEDINGS = {
     "dense": dense_image,
     "lags": lags_text,
     "bus": bus_text,
+    "lean": lean_text,
+    "few": few_text,
 }

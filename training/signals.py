@@ -4,7 +4,7 @@ Shape legend: N clusters, B batch, D channel.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from luminanet.frozen import ClusterWeights
 from luminanet.topology import Connection
 from training.batches import Batch
 from training.network import Network, positions, unpack
+from training.prospects import Listener, Prospects, resonance, worth
 from training.trainer import Trainer
 
 
@@ -29,9 +30,14 @@ class Signals:
     agreement: dict[Connection, float]
     """|correlation| of the source's message and what the target's own state would like to hear:
     what fires together (Hebb), as in the rewiring of G2GNet (2025)."""
+    prospects: Prospects = field(default_factory=dict)
+    """Squared norm of the gradient of what a change of receptive fields adds (prospects.py)."""
+    resonance: Prospects = field(default_factory=dict)
+    """Mean squared correlation of what a change adds with the cluster's hidden state."""
 
 
-def measure(trainer: Trainer, batches: list[Batch]) -> Signals:
+def measure(trainer: Trainer, batches: list[Batch], fields: bool = False) -> Signals:
+    """`fields`: also what the clusters of a text network would gain from seeing more."""
     model = trainer.model
     assert isinstance(model, Network)
     model.eval()
@@ -39,8 +45,12 @@ def measure(trainer: Trainer, batches: list[Batch]) -> Signals:
     size = len(clusters)
     probe_NN = torch.zeros(size, size, device=trainer.device, requires_grad=True)
     trainer.optimizer.zero_grad(set_to_none=False)
-    for batch in batches:
-        trainer.loss(batch, probe=probe_NN).backward()  # type: ignore[no-untyped-call]
+    wanted: list[Tensor] = []
+    with Listener(model) as listener:
+        for batch in batches:
+            trainer.loss(batch, probe=probe_NN).backward()  # type: ignore[no-untyped-call]
+            taken = listener.take()
+            wanted += [taken] if fields else []
     gradient = unpack(
         model.frozen,
         {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()},
@@ -48,12 +58,17 @@ def measure(trainer: Trainer, batches: list[Batch]) -> Signals:
     trainer.optimizer.zero_grad(set_to_none=False)
     assert probe_NN.grad is not None
     with torch.no_grad():
-        said_NBD, wanted_NBD = model.activity(batches[0].inputs.to(trainer.device))
+        tokens = [batch.inputs.to(trainer.device) for batch in batches]
+        said_NBD, wanted_NBD = model.activity(tokens[0])
+        prospects = worth(model, tokens, wanted) if fields else {}
+        resonances = resonance(model, tokens[0]) if fields else {}
     return Signals(
         gradient={c: _norm(w) / math.sqrt(len(w.bias_H)) for c, w in gradient.clusters.items()},
         activity=dict(zip(clusters, _spread(said_NBD).tolist(), strict=True)),
         worth=_by_connection(clusters, probe_NN.grad.abs()),
         agreement=_by_connection(clusters, correlation(said_NBD, wanted_NBD)),
+        prospects=prospects,
+        resonance=resonances,
     )
 
 

@@ -7,12 +7,13 @@ A mutation keeps the function where it can:
                  things); on a deeper level, where what the twin hears may come earlier, the
                  parent keeps its output side and the twin's readout starts at zero
     Grow         exactly: new neurons start with zero outgoing weights
-    Connect      exactly: the gate starts at zero, and the other gates make up for 1/n
-    Shrink, Disconnect, Remove   lose what they remove, and nothing else
+    Connect, Bus exactly: the gates start at zero, and the other gates make up for 1/n
+    See, Refine  exactly: new rows start at zero, or share those of the whole (fields.py)
+    Shrink, Disconnect, Remove, Overlook   lose what they remove, and nothing else
 
 Adam's moments have the shape of the weights: they are copied, not scaled; new ones start at
-zero, but the second moment of grown neurons at the mean of their cluster's, so that their first
-steps are no larger than their neighbours'.
+zero, but the second moment of grown neurons at the mean of their cluster's and that of new fields
+at the mean of their neuron's, so that their first steps are no larger than their neighbours'.
 """
 
 from collections.abc import Mapping
@@ -22,16 +23,24 @@ from enum import Enum, auto
 import numpy as np
 
 from luminanet.frozen import Array, ClusterWeights, FrozenNet
-from luminanet.topology import Connection, Topology
+from luminanet.topology import Connection, TextInput, Topology
+from training.fields import inherit
 from training.mutations import (
+    Bus,
     Connect,
     Disconnect,
+    FieldChange,
     Grow,
     Mutation,
+    Overlook,
+    Refine,
     Remove,
+    See,
     Shrink,
     Split,
     apply,
+    bus,
+    lineage,
     new_id,
 )
 
@@ -105,6 +114,10 @@ def transplant(
             pass
         case Remove(cluster):
             del clusters[cluster]
+        case Bus(source, target):
+            gates |= dict.fromkeys(bus(net.topology, source, target), 0.0)
+        case See() | Refine() | Overlook():
+            clusters[mutation.cluster] = _looking(net, mutation, role)
     kept = {c: gates[c] for c in topology.connections}
     if role is Role.WEIGHT:
         kept = _same_share(kept, net.topology, topology)
@@ -192,3 +205,12 @@ def _shrunk(weights: ClusterWeights, dropped: tuple[int, ...]) -> ClusterWeights
         return array
 
     return ClusterWeights(**{name: kept(name, axis) for name, axis in NEURON_AXIS.items()})
+
+
+def _looking(net: FrozenNet, change: FieldChange, role: Role) -> ClusterWeights:
+    topology, weights = net.topology, net.clusters[change.cluster]
+    assert isinstance(topology.input, TextInput)
+    before, embedding = len(topology.cluster(change.cluster).fields), topology.input.embedding
+    mean = role is Role.SECOND_MOMENT
+    see_IH = inherit(weights.see_IH, lineage(topology, change), before, embedding, mean)
+    return replace(weights, see_IH=see_IH)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from luminanet.topology import Connection
+from luminanet.topology import Connection, Interval
 from training.batches import ImageSource
 from training.config import PRESETS, EvolutionConfig
 from training.evolve import (
@@ -11,13 +11,14 @@ from training.evolve import (
     adopt,
     event_steps,
     evolve,
+    fresh,
     network,
     read_slots,
-    saved,
     trial,
     young,
 )
-from training.mutations import Connect, Grow, Remove, Split, apply
+from training.mutations import Connect, Grow, Refine, Remove, See, Split, apply, record
+from training.price import saved
 from training.seedings import SEEDINGS
 from training.trainer import Trainer
 from training.transplant import mutate
@@ -94,12 +95,23 @@ def test_new_connections_are_young_for_three_events() -> None:
     assert young([made, pruned], 7) == frozenset()
 
 
+def test_new_fields_are_fresh_for_three_events() -> None:
+    made = Event(4, 0, 0.0, "see", [[0, 3, 4]], 1.0, 1.0, True, 1, 1, 1)
+    made = replace(made, mutations=[record(See(0, 3, 4)), record(Refine(1, 4, 5, 8))])
+    gone = Event(4, 0, 0.0, "overlook", [[0, 3, 4]], 1.0, 1.0, True, 1, 1, 1)
+    found = {(0, Interval(3, 4)), (1, Interval(4, 5)), (1, Interval(5, 8))}
+    assert fresh([made, gone], 6) == found
+    assert fresh([made, gone], 7) == frozenset()
+    bus = Event(4, 0, 0.0, "bus", [[0, 1], [0, 2]], 1.0, 1.0, True, 1, 1, 1)
+    assert len(young([bus], 6)) == 2
+
+
 def test_a_removal_may_cost_more_the_more_compute_it_saves() -> None:
-    topology = SEEDINGS["paper"](8, 4, 0)
+    topology, config = SEEDINGS["paper"](8, 4, 0), EvolutionConfig()
     one = apply(topology, Remove(0))
-    assert saved(topology, one) == pytest.approx(1 / 12)
-    assert saved(topology, apply(one, Remove(1))) == pytest.approx(2 / 12)
-    assert saved(one, topology) == 0.0
+    assert saved(topology, one, config) == pytest.approx(1 / 12)
+    assert saved(topology, apply(one, Remove(1)), config) == pytest.approx(2 / 12)
+    assert saved(one, topology, config) == 0.0
 
 
 @pytest.mark.parametrize("name", ["random", "hebbian"])
@@ -108,3 +120,13 @@ def test_every_policy_evolves_the_network(trainer: Trainer, source: ImageSource,
     tried = evolve(trainer, source, limits, [])
     assert [event.operator for event in tried] == ["grow", "split", "connect"]
     assert all(event.kept for event in tried)
+
+
+def test_an_event_that_finds_nothing_to_try_does_not_stop_the_rhythm(
+    trainer: Trainer, source: ImageSource
+) -> None:
+    full = EvolutionConfig(max_parameters=1, neurons=2, connections=0)
+    history: list[Event] = []
+    for number in range(5):
+        history += evolve(trainer, source, full, history, number)
+    assert [(e.event, e.operator) for e in history] == [(1, "shrink"), (4, "remove")]

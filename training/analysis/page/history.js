@@ -1,12 +1,16 @@
 // The evolution on a slider: a caption in words, the held-out loss, and a row per operator.
 
-const ROWS = ["grow", "shrink", "split", "connect", "disconnect", "remove"];
+const ROWS = ["see", "refine", "overlook", "grow", "shrink", "split", "bus", "connect", "disconnect", "remove"];
 const WORDS = {
   grow: (t) => `grow ${named(t)}`,
   shrink: (t) => `shrink ${named(t)}`,
   split: (t) => `split ${named(t)}`,
   remove: (t) => `remove ${named(t)}`,
   connect: (t) => `add ${plural(t.length, "connection")}`,
+  bus: (t) => `connect levels by ${plural(t.length, "connection")}`,
+  see: (t) => `add ${plural(t.length, "field")}`,
+  refine: (t) => `refine ${plural(t.length, "field")}`,
+  overlook: (t) => `leave out ${plural(t.length, "field")}`,
   disconnect: (t) => `prune ${plural(t.length, "connection")}`,
 };
 
