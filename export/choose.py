@@ -1,11 +1,12 @@
 """Which form a network is unrolled to, and why.
 
-    auto      the cost model below: the same choice on every machine, so the same bytes
-    measure   a few hundred timed calls on this machine
+    auto      the cost model below: the same choice on every machine, so the same bytes. The fastest
+              form for single requests and, where another is worth a file, the one for batches
+    measure   a few hundred timed calls on this machine: the one form that is least far from the
+              best one at any batch size
 
-Both ask for the form that is least far from the best one at any batch size. The coefficients of
-the cost model come from `python -m benchmarks.costs pretrained`, which measures a set of networks
-and prints the table COSTS; paste it here to re-measure.
+The coefficients of the cost model come from `python -m benchmarks.costs pretrained`, which measures
+a set of networks and prints the table COSTS; paste it here to re-measure.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,26 +74,23 @@ COSTS: Mapping[int, Cost] = {
 }
 
 
-def choose(net: FrozenNet, name: str = AUTO) -> Choice:
-    """The form that `name`, one of NAMES, asks for.
+def choose(net: FrozenNet, name: str = AUTO) -> dict[int, Choice]:
+    """What `name`, one of NAMES, asks for: the smallest batch that a form is for -> the form. AUTO
+    gives two where that is worth it, one for single requests and one for batches.
 
     Raises ExportError for another name, or for a network that fits no graph.
     """
     if name == AUTO:
-        return _predict(net)
+        return _by_batch(net)
     if name == MEASURE:
-        return _measure(net)
+        return {1: _measure(net)}
     if name not in NAMES:
         raise ExportError(f"there is no form {name!r}: choose one of {', '.join(NAMES)}")
-    return Choice(Form(name), "asked for by name")
+    return {1: Choice(Form(name), "asked for by name")}
 
 
-def by_batch(net: FrozenNet) -> dict[int, Choice]:
-    """For an artifact with one graph for single requests and, where that is worth it, another for
-    batches: the smallest batch that each is predicted to be fastest for -> its form.
-
-    Between the batch sizes of COSTS, times are taken to grow linearly.
-    """
+def _by_batch(net: FrozenNet) -> dict[int, Choice]:
+    """Between the batch sizes of COSTS, times are taken to grow linearly."""
     times_us = _predicted_us(net)
     (single, few), (batch, many) = (
         (size, best({form: {size: us[size]} for form, us in times_us.items()}, "predicted"))
@@ -104,10 +102,6 @@ def by_batch(net: FrozenNet) -> dict[int, Choice]:
     behind, ahead = other[single] - plain[single], plain[batch] - other[batch]
     crossing = single + (batch - single) * behind / (behind + ahead)
     return {single: few, max(single + 1, ceil(crossing)): many}
-
-
-def _predict(net: FrozenNet) -> Choice:
-    return best(_predicted_us(net), "predicted")
 
 
 def _predicted_us(net: FrozenNet) -> dict[Form, dict[int, float]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.build_engine import build_for
-from export.choose import AUTO
+from export.choose import AUTO, NAMES
 from export.engine_shapes import PlanOptions
 from export.examples import load as load_examples
 from export.huggingface import FOREIGN_LICENSE, load_gpt2
@@ -28,7 +28,6 @@ from export.lost_plans import lost, plans_in
 from export.pack import Label, Package, pack
 from export.triton_repository import triton_repository
 from export.variants import (
-    FORMS,
     NO_DECODE,
     STEPS,
     WORDS,
@@ -217,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         help="ckpt.pt, written by `python -m training.train`, or a GPT-2 folder of Hugging Face",
     )
     add("--out", type=Path, help="folder of the artifact (default: artifact/ beside ckpt.pt)")
-    add("--form", choices=FORMS, default=AUTO, help="form of the graphs (default: auto)")
+    add("--form", choices=NAMES, default=AUTO, help="form of the graphs (default: auto)")
     add(
         "--precision",
         default="fp32",

@@ -1,7 +1,7 @@
 """Network -> the graphs of an artifact: which forms and precisions, each converted and verified.
 
 model.onnx              float32: always there
-model.batch.onnx        float32 in the form that is faster for batches (--form by-batch)
+model.batch.onnx        float32 in the form that is faster for batches on a CPU, if one is
 model.int8.onnx         int8 for single requests, on a CPU
 model.int8-batch.onnx   int8 for batches, on a CPU
 model.fp16.onnx, model.bf16.onnx, model.qdq.onnx    for TensorRT
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import onnx
 
 from export.baseline import unroll_gpt2
-from export.choose import AUTO, NAMES, by_batch, choose
+from export.choose import AUTO, choose
 from export.decode import decode_caches, decode_windows
 from export.examples import Examples, seeded
 from export.forms import Form
@@ -46,8 +46,6 @@ from luminanet.manifest import (
 )
 from luminanet.topology import TextInput
 
-BY_BATCH = "by-batch"
-FORMS = (*NAMES, BY_BATCH)
 WORDS: Mapping[str, tuple[Precision, ...]] = {
     "fp32": (Precision.FP32,),
     "int8": (Precision.INT8, Precision.INT8_BATCH),
@@ -215,13 +213,13 @@ def _plain(net: Net, form: str) -> list[Variant]:
     if isinstance(net, Gpt2Net):
         reason = "a GPT-2 has one form for onnxruntime"
         return [Variant(MODEL, fp32, GPT2, reason, runtime=Runtime.CPU)]
-    if form != BY_BATCH:
-        chosen = choose(net, form)
-        return [Variant(MODEL, fp32, chosen.form, chosen.reason)]
-    files = (MODEL, BATCH_MODEL)
+    (_, first), *more = choose(net, form).items()
     return [
-        Variant(file, fp32, chosen.form, chosen.reason, from_batch)
-        for file, (from_batch, chosen) in zip(files, by_batch(net).items(), strict=False)
+        Variant(MODEL, fp32, first.form, first.reason),
+        *(
+            Variant(BATCH_MODEL, fp32, chosen.form, chosen.reason, from_batch, Runtime.CPU)
+            for from_batch, chosen in more
+        ),
     ]
 
 

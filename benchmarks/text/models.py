@@ -12,7 +12,7 @@ from export.forms import Form
 from export.huggingface import BIN, CONFIG, SAFETENSORS, load_gpt2
 from export.precisions.convert import convert
 from export.unroll import unroll
-from export.variants import BY_BATCH, Request, variants
+from export.variants import Request, variants
 from luminanet.artifact import Artifact
 from luminanet.errors import CheckpointError
 from luminanet.frozen import FrozenNet
@@ -101,7 +101,7 @@ class TextModel:
                     model = onnx.load_model_from_string(self.source.read(file))
                     yield StepGraph(model, entry.precision, entry.from_batch)
             return
-        for variant in variants(self.source, Request(BY_BATCH, PRECISIONS, decode=())):
+        for variant in variants(self.source, Request(precisions=PRECISIONS, decode=())):
             if isinstance(self.source, Gpt2Net):
                 plain = unroll_gpt2(self.source)
             else:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export import choose, variants
-from export.choose import Choice, by_batch
+from export.choose import Choice
 from export.decode import decode_windows
 from export.examples import Examples, feeds_of, load, save, seeded
 from export.forms import Form
@@ -157,10 +157,10 @@ def test_every_graph_for_a_cpu_gets_one_that_decodes() -> None:
     assert not [v for v in variants.variants(TEXT, none) if v.role is Role.DECODE]
 
 
-def test_both_forms_of_by_batch_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_forms_decode(monkeypatch: pytest.MonkeyPatch) -> None:
     forms = {1: Choice(Form.SHARED, "few"), 9: Choice(Form.BUS, "many")}
-    monkeypatch.setattr(variants, "by_batch", lambda _: forms)
-    found = {v.file: (v.form, v.from_batch) for v in variants.variants(TEXT, Request("by-batch"))}
+    monkeypatch.setattr(variants, "choose", lambda *_: forms)
+    found = {v.file: (v.form, v.from_batch) for v in variants.variants(TEXT, Request())}
     assert found["decode.onnx"] == ("shared", 1)
     assert found["decode.batch.onnx"] == ("bus", 9)
 
@@ -191,7 +191,7 @@ def predicted(monkeypatch: pytest.MonkeyPatch, times: dict[Form, dict[int, float
 
 def test_a_second_form_takes_over_where_it_becomes_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     predicted(monkeypatch, {Form.BUS: {1: 10, 64: 700}, Form.SHARED: {1: 73, 64: 637}})
-    found = by_batch(IMAGE)
+    found = choose.choose(IMAGE)
     assert {least: choice.form for least, choice in found.items()} == {1: "bus", 33: "shared"}
 
 
@@ -200,7 +200,7 @@ def test_a_second_form_must_be_worth_its_file(
     other: float, files: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predicted(monkeypatch, {Form.BUS: {1: 1, 64: other}, Form.SHARED: {1: 2, 64: 100}})
-    assert len(by_batch(IMAGE)) == files
+    assert len(choose.choose(IMAGE)) == files
 
 
 @settings(max_examples=50, deadline=None)
@@ -209,7 +209,7 @@ def test_batch_sizes_rise_and_the_first_is_1(times: list[tuple[float, float]]) -
     found = {form: {1: few, 64: many} for form, (few, many) in zip(Form, times, strict=False)}
     with pytest.MonkeyPatch.context() as patch:
         predicted(patch, found)
-        by = by_batch(IMAGE)
+        by = choose.choose(IMAGE)
     assert list(by) == sorted(by)
     assert next(iter(by)) == 1
     assert max(by) <= 64
@@ -218,8 +218,8 @@ def test_batch_sizes_rise_and_the_first_is_1(times: list[tuple[float, float]]) -
 
 def test_two_forms_share_the_batch_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     forms = {1: Choice(Form.SHARED, "few"), 9: Choice(Form.BUS, "many")}
-    monkeypatch.setattr(variants, "by_batch", lambda _: forms)
-    request = Request("by-batch", parse_precisions("int8"))
+    monkeypatch.setattr(variants, "choose", lambda *_: forms)
+    request = Request(precisions=parse_precisions("int8"))
     found = {v.file: (v.form, v.from_batch) for v in variants.variants(IMAGE, request)}
     assert found == {
         MODEL: ("shared", 1),
