@@ -12,6 +12,7 @@ a set of networks and prints the table COSTS; paste it here to re-measure.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from math import ceil, prod
 
 import onnx
@@ -69,8 +70,9 @@ class Cost:
 
 
 COSTS: Mapping[int, Cost] = {
-    1: Cost(node_ns=553, step_ns=0, kmac_ns=115, batched_kmac_ns=135),
-    64: Cost(node_ns=2834, step_ns=4074, kmac_ns=1566, batched_kmac_ns=2554),
+    1: Cost(node_ns=484, step_ns=0, kmac_ns=128, batched_kmac_ns=146),
+    8: Cost(node_ns=656, step_ns=0, kmac_ns=329, batched_kmac_ns=596),
+    64: Cost(node_ns=2512, step_ns=3518, kmac_ns=1647, batched_kmac_ns=2695),
 }
 
 
@@ -90,18 +92,24 @@ def choose(net: FrozenNet, name: str = AUTO) -> dict[int, Choice]:
 
 
 def _by_batch(net: FrozenNet) -> dict[int, Choice]:
-    """Between the batch sizes of COSTS, times are taken to grow linearly."""
     times_us = _predicted_us(net)
-    (single, few), (batch, many) = (
-        (size, best({form: {size: us[size]} for form, us in times_us.items()}, "predicted"))
-        for size in COSTS
+    smallest, largest = min(COSTS), max(COSTS)
+    few, many = (
+        best({form: {size: us[size]} for form, us in times_us.items()}, "predicted")
+        for size in (smallest, largest)
     )
     plain, other = times_us[few.form], times_us[many.form]
-    if plain[batch] < GAIN * other[batch]:
-        return {single: few}
-    behind, ahead = other[single] - plain[single], plain[batch] - other[batch]
-    crossing = single + (batch - single) * behind / (behind + ahead)
-    return {single: few, max(single + 1, ceil(crossing)): many}
+    if plain[largest] < GAIN * other[largest]:
+        return {smallest: few}
+    return {smallest: few, _takes_over(plain, other): many}
+
+
+def _takes_over(plain: Mapping[int, float], other: Mapping[int, float]) -> int:
+    """The batch from which on `other`, slower at first and faster in the end, is the faster one, if
+    times grow linearly between the batch sizes that are known."""
+    low, high = max(pair for pair in pairwise(sorted(plain)) if plain[pair[0]] <= other[pair[0]])
+    behind, ahead = other[low] - plain[low], plain[high] - other[high]
+    return max(2, ceil(low + (high - low) * behind / (behind + ahead)))
 
 
 def _predicted_us(net: FrozenNet) -> dict[Form, dict[int, float]]:

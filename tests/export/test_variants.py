@@ -195,6 +195,16 @@ def test_a_second_form_takes_over_where_it_becomes_faster(monkeypatch: pytest.Mo
     assert {least: choice.form for least, choice in found.items()} == {1: "bus", 33: "shared"}
 
 
+def test_it_takes_over_between_the_nearest_sizes_that_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bus = {1: 10.0, 8: 80.0, 64: 700.0}
+    predicted(monkeypatch, {Form.BUS: bus, Form.SHARED: {1: 24.0, 8: 66.0, 64: 500.0}})
+    assert list(choose.choose(IMAGE)) == [1, 5]
+    predicted(monkeypatch, {Form.BUS: bus, Form.SHARED: {1: 24.0, 8: 120.0, 64: 660.0}})
+    assert list(choose.choose(IMAGE)) == [1, 36]
+
+
 @pytest.mark.parametrize(("other", "files"), [(104.0, 1), (106.0, 2)])
 def test_a_second_form_must_be_worth_its_file(
     other: float, files: int, monkeypatch: pytest.MonkeyPatch
