@@ -25,14 +25,13 @@ from export.engine_shapes import PlanOptions
 from export.examples import load as load_examples
 from export.huggingface import FOREIGN_LICENSE, load_gpt2
 from export.lost_plans import lost, plans_in
+from export.maker import Made, Maker
 from export.pack import Label, Package, pack
 from export.triton_repository import triton_repository
 from export.variants import (
     NO_DECODE,
     STEPS,
     WORDS,
-    Made,
-    Maker,
     Request,
     parse_decode,
     parse_precisions,

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from export.maker import Maker
 from export.pack import Frozen, Label, pack
 from export.precisions.assess import Net
-from export.variants import Maker, Request, parse_precisions, variants
+from export.variants import Request, parse_precisions, variants
 from luminanet.artifact import write
 from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
 from luminanet.gpt2 import Gpt2Config, Gpt2Net

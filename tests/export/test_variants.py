@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export import choose, variants
+from export import choose, maker, variants
 from export.choose import Choice
 from export.decode import decode_windows
 from export.examples import Examples, feeds_of, load, save, seeded
 from export.forms import Form
 from export.freeze import main
+from export.maker import Maker
 from export.precisions.assess import Net
 from export.precisions.convert import BOUNDS
 from export.precisions.rewrite import graphs
 from export.unroll import unroll
-from export.variants import BATCH_MODEL, Maker, Request, parse_decode, parse_precisions
+from export.variants import BATCH_MODEL, Request, parse_decode, parse_precisions
 from luminanet.artifact import Artifact
 from luminanet.errors import ConfigError, DataError, ExportError, VerificationError
 from luminanet.manifest import MODEL, Precision, Role, Runtime
@@ -177,7 +178,7 @@ def test_a_graph_that_decodes_is_verified_and_the_same_every_time(name: str) -> 
 
 def test_a_graph_that_draws_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     other = decode_windows(unroll(random_weights(tiny_text_topology(300), seed=1)))
-    monkeypatch.setattr(variants, "decode_windows", lambda _: other)
+    monkeypatch.setattr(maker, "decode_windows", lambda _: other)
     with pytest.raises(VerificationError, match="freeze with --decode none"):
         frozen(TEXT, decode=(4,))
 
