@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import build_engine, variants
+from export import build_engine, maker
 from export.build_engine import RTX
 from export.freeze import freeze, main
 from export.show import main as show
@@ -190,7 +190,7 @@ def test_a_graph_that_is_apart_is_not_written(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = unroll(random_weights(tiny_image_topology(), seed=1))
-    monkeypatch.setattr(variants, "unroll", lambda *_: other)
+    monkeypatch.setattr(maker, "unroll", lambda *_: other)
     with pytest.raises(VerificationError):
         freeze(checkpoints[NAMES[0]], tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -103,7 +103,7 @@ def test_the_same_network_gives_the_same_graphs(name: str) -> None:
 
 def test_a_graph_that_is_apart_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     apart = unroll(random_weights(tiny_image_topology(), seed=1))
-    monkeypatch.setattr(variants, "unroll", lambda *_: apart)
+    monkeypatch.setattr(maker, "unroll", lambda *_: apart)
     for variant in variants.variants(IMAGE, Request(precisions=parse_precisions("int8"))):
         with pytest.raises(VerificationError, match="from the numpy reference"):
             Maker(IMAGE).make(variant)
