@@ -13,7 +13,7 @@ import math
 import numpy as np
 import onnx
 
-from export.baseline import KINDS, _Unroll
+from export.baseline import KINDS, Unroll
 from luminanet.gpt2 import Gpt2Net
 
 
@@ -22,7 +22,7 @@ def unroll_concat_gpt2(net: Gpt2Net) -> onnx.ModelProto:
     return _Concat(net).model()
 
 
-class _Concat(_Unroll):
+class _Concat(Unroll):
     def inputs(self) -> None:
         self.graph.input("token_ids", np.int64, ["batch", 1])
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.forms import networks, synthetic
+from benchmarks.latency import nonnegative
 from export.choose import COSTS, Work, graphs, work_of
 from export.timing import example, interleaved, onnxruntime_call
 from luminanet.errors import LuminaNetError
@@ -44,15 +45,7 @@ def explain(works: list[Work], times_ns: list[float]) -> list[float]:
     rows[:, 2] -= rows[:, 3]
     rows[:, 2:] /= 1000
     relative = rows / np.array(times_ns)[:, None]
-    kept = list(range(rows.shape[1]))
-    while True:
-        found, *_ = np.linalg.lstsq(relative[:, kept], np.ones(len(rows)), rcond=None)
-        if min(found) >= 0:
-            break
-        kept.remove(kept[int(np.argmin(found))])
-    coefficients = np.zeros(rows.shape[1])
-    coefficients[kept] = found
-    return [float(x) for x in coefficients]
+    return [float(x) for x in nonnegative(relative, np.ones(len(rows)))]
 
 
 def main() -> int:

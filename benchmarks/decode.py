@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.decoders import STEPS, Call, Gpt2, LuminaNet, Model, decoding, parameters
-from benchmarks.numpy_sampling import Sampling, choose
+from benchmarks.numpy_sampling import choose
 from benchmarks.report import provenance, table
 from luminanet.errors import LuminaNetError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
+from luminanet.sampling import Sampling
 from luminanet.tokenizer import Tokenizer
 from training.checkpoint import load
 from training.data import load_stories, resolve

@@ -4,20 +4,19 @@ Shape legend: B batch, W window, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.numpy_sampling import Sampling
 from export.baseline import unroll_gpt2
 from export.decode import unroll_decode, unroll_gpt2_decode
 from export.unroll import unroll
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
 from luminanet.reference import NO_TOKEN
-from luminanet.sampling import INPUTS
+from luminanet.sampling import Sampling, asked_rows
 from luminanet.topology import TextInput
 from serving.runtime import OrtCpu
 
@@ -30,14 +29,7 @@ STEPS = (1, 4, 8)
 
 def parameters(sampling: Sampling, rows: int) -> Arrays:
     """The sampler's inputs; row i has seed i."""
-    values = {
-        "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-        "repetition_penalty": 1,
-        "seeds": np.arange(rows),
-    }
-    return {name: np.full(rows, values.get(name, 0), dtype) for name, dtype in INPUTS.items()}
+    return asked_rows([replace(sampling, seed=row) for row in range(rows)])
 
 
 class LuminaNet:

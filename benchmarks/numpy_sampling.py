@@ -2,7 +2,8 @@
 
 Pure functions; the result depends on one row's logits and its own draw.
 
-Exact semantics, in this order, all in float64:
+Of a Sampling, temperature, top_k and top_p are done here. Exact semantics, in this order, all in
+float64:
 
 1. temperature: logits / temperature. Temperature 0 is greedy: the highest logit, the lower token
    id on a tie; top_k, top_p and the draw are then without effect.
@@ -16,23 +17,15 @@ Exact semantics, in this order, all in float64:
 Shape legend: V vocabulary, K the candidates that are left.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from luminanet.sampling import Sampling
+
 Logits = NDArray[np.float32]
 HEAD = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How to choose a token; the part of luminanet.sampling.Sampling that is done here."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
 
 
 def choose(logits_V: Logits, sampling: Sampling, draw: float) -> int:

@@ -22,10 +22,10 @@ KINDS = ("keys", "values")
 
 def unroll_gpt2(net: Gpt2Net) -> onnx.ModelProto:
     """The graph of one decoding step, or of a prompt."""
-    return _Unroll(net).model()
+    return Unroll(net).model()
 
 
-class _Unroll:
+class Unroll:
     """One graph in the making; every method adds nodes and returns the name of its result."""
 
     def __init__(self, net: Gpt2Net) -> None:

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import onnx
 
-from export.baseline import KINDS, _Unroll
+from export.baseline import KINDS, Unroll
 from export.graph import Shape
 from luminanet.gpt2 import Gpt2Net
 
@@ -25,7 +25,7 @@ def unroll_plain_gpt2(net: Gpt2Net) -> onnx.ModelProto:
     return _Plain(net).model()
 
 
-class _Plain(_Unroll):
+class _Plain(Unroll):
     def lengths(self, positions_BS: str) -> None:
         """Which place of the cache every step writes and sees, for all layers."""
         node, constant = self.node, self.constant

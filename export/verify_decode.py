@@ -124,7 +124,7 @@ def _windows(
     shape = net.topology.input
     assert isinstance(shape, TextInput)
     text_BT = random_windows(shape, len(ways), rng)
-    feeds = {"token_ids": text_BT, "steps": np.array(STEPS), **_asked(ways, position)}
+    feeds = {"token_ids": text_BT, "steps": np.array(STEPS), **sampling.asked_rows(ways, position)}
     found = decoder.run(feeds)
     text_BT = np.hstack([text_BT, found["sampled_ids"]])
     _check_state(found["next_token_ids"], text_BT[:, STEPS:])
@@ -151,7 +151,11 @@ def _caches(
     text_BC = rng.integers(0, vocab_size, (len(ways), context))
     text_BC[np.arange(context) >= length_B[:, None]] = NO_TOKEN
     past_B, cache = (length_B - 1).astype(np.int32), random_cache(net, len(ways), rng)
-    feeds: Arrays = {"token_ids": text_BC, "past_lengths": past_B, **_asked(ways, position)}
+    feeds: Arrays = {
+        "token_ids": text_BC,
+        "past_lengths": past_B,
+        **sampling.asked_rows(ways, position),
+    }
     found = decoder.run({**feeds, **cache})
     rows, steps = np.arange(len(ways)), found["sampled_ids"].shape[1]
     expected_BC = text_BC.copy()
@@ -168,11 +172,6 @@ def _rows(net: Gpt2Net) -> int:
     """How many texts are decoded together; every step of a call gives their caches anew."""
     row_bytes = sum(array.nbytes for array in empty_cache(net, 1).values())
     return max(2, MEMORY_BYTES // (row_bytes * (STEPS + 2)))
-
-
-def _asked(ways: Sequence[Sampling], position: int) -> Arrays:
-    rows = [sampling.asked(way, position) for way in ways]
-    return {name: np.array([r[name] for r in rows], d) for name, d in sampling.INPUTS.items()}
 
 
 def _step(

@@ -92,6 +92,12 @@ def asked(sampling: Sampling, position: int = 0) -> dict[str, float]:
     }
 
 
+def asked_rows(ways: Sequence[Sampling], position: int = 0) -> dict[str, NDArray[Any]]:
+    """The same for a batch: INPUTS as arrays, a row for each of `ways`."""
+    rows = [asked(way, position) for way in ways]
+    return {name: np.array([row[name] for row in rows], d) for name, d in INPUTS.items()}
+
+
 class Blocks(NamedTuple):
     """How token ids fall into blocks: id = block * size + place."""
 

@@ -15,7 +15,7 @@ from export.decode import decode_caches, decode_windows
 from export.graph import macs as products
 from export.timing import interleaved
 from luminanet.manifest import Precision
-from luminanet.sampling import INPUTS
+from luminanet.sampling import Sampling, asked_rows
 from serving.runtime import OrtCpu
 
 POSITION = 128
@@ -122,9 +122,7 @@ def _decode(graph: onnx.ModelProto, batch: int, position: int) -> Call:
     inputs = {**state, "token_ids": text_BC}
     if not presents:
         inputs["steps"] = np.array(1)
-    # A temperature of 0 is greedy, and 1 penalises nothing.
-    values = {"repetition_penalty": 1, "positions": position}
-    inputs |= {name: np.full(batch, values.get(name, 0), kind) for name, kind in INPUTS.items()}
+    inputs |= asked_rows([Sampling(temperature=0)] * batch, position)
     outputs: Arrays = {
         "sampled_ids": np.zeros((batch, 1), np.int64),
         "log_probabilities": np.zeros((batch, 1), np.float32),

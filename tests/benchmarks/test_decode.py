@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.decode import same_texts, timed, variants
 from benchmarks.decoders import Gpt2, LuminaNet, Model
-from benchmarks.numpy_sampling import Sampling
 from luminanet.gpt2 import Gpt2Config
+from luminanet.sampling import Sampling
 from tests.nets import random_gpt2, random_weights, tiny_text_topology
 
 PROMPTS = [[1, 2, 3], [4], [5, 6]]

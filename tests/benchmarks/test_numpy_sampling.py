@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.numpy_sampling import HEAD, Sampling, candidates, choose, highest, nucleus
+from benchmarks.numpy_sampling import HEAD, candidates, choose, highest, nucleus
+from luminanet.sampling import Sampling
 
 LOGITS = st.lists(st.integers(-8, 8).map(lambda n: n / 2), min_size=1, max_size=30)
 """Few distinct values, so that ties are common."""
