@@ -15,9 +15,9 @@ from export.decode import unroll_decode, unroll_gpt2_decode
 from export.unroll import unroll
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
+from luminanet.receptive import TextInput
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling, asked_rows
-from luminanet.topology import TextInput
 from serving.runtime import OrtCpu
 
 Arrays = dict[str, NDArray[Any]]

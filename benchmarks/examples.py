@@ -21,9 +21,9 @@ from export.examples import Examples, feeds_of, save
 from luminanet.errors import DataError, LuminaNetError
 from luminanet.gpt2 import Gpt2Net
 from luminanet.manifest import TOKENIZER
+from luminanet.receptive import TextInput
 from luminanet.reference import NO_TOKEN
 from luminanet.tokenizer import Tokenizer
-from luminanet.topology import TextInput
 from training.checkpoint import Checkpoint, load
 from training.config import PRESETS
 from training.data import resolve

@@ -6,6 +6,7 @@ all take turns, and the table holds medians of the thread's own time. Writes ben
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from export.timing import example, interleaved, onnxruntime_call
 from export.unroll import unroll
 from luminanet.errors import LuminaNetError
 from luminanet.frozen import FrozenNet, TextHead
-from luminanet.topology import Activation, Cluster, Connection, ImageInput, Patch, Topology
+from luminanet.receptive import ImageInput, Interval, Patch, TextField, TextInput
+from luminanet.topology import Activation, Cluster, Connection, Topology
 from training.checkpoint import load
 from training.initial import initial_net
 from training.network import Network
@@ -49,22 +51,40 @@ class NewestToken(nn.Module):
         self.register_buffer("table", torch.from_numpy(embedding_table(net.head)))
 
     def forward(self, tokens_BW: Tensor) -> Tensor:
+        network, topology = self.network, self.network.topology
+        assert isinstance(topology.input, TextInput)
         window_BWE = F.embedding(tokens_BW, self.table)
-        end = window_BWE.shape[1]
 
         def seen(cluster: Cluster) -> Tensor:
-            pooled = (
-                window_BWE[:, end - i.stop : end - i.start].sum(1) / (i.stop - i.start) ** 0.5
-                for i in cluster.intervals
-            )
-            return torch.cat([window_BWE[:, 0, :0], *pooled], 1)
+            fields = (look(field, tokens_BW, window_BWE) for field in cluster.text_fields)
+            return torch.cat([window_BWE[:, 0, :0], *fields], 1)
 
-        groups = self.network.groups
-        fields = [torch.stack([seen(c) for c in group.clusters]) for group in groups]
-        out_BO = self.network.two_pass(fields, None)
-        if self.network.is_tied:
+        groups = [torch.stack([seen(c) for c in group.clusters]) for group in network.groups]
+        read_BG = network.two_pass(groups, None)
+        out_BO = read_BG[:, : topology.outputs]
+        if topology.input.echoes:
+            rows_BWO = F.embedding(tokens_BW, network.vocabulary)
+            saliences = network.salience(tokens_BW).unbind(-1)
+            gates = read_BG[:, topology.outputs :].unbind(1)
+            for field, gate, salience in zip(topology.input.echoes, gates, saliences, strict=True):
+                echo_BO = look(field, tokens_BW, rows_BWO * salience[..., None])
+                out_BO = out_BO + gate[:, None] * echo_BO
+        if network.is_tied:
             out_BO = out_BO + window_BWE[:, -1]
-        return F.linear(self.network.norm(out_BO, "out", "O"), self.network.vocabulary)
+        return F.linear(network.norm(out_BO, "out", "O"), network.vocabulary)
+
+
+def look(field: TextField, tokens_BW: Tensor, rows_BWE: Tensor) -> Tensor:
+    """What the newest token sees of a window, [B, E]."""
+    window = tokens_BW.shape[1]
+    if isinstance(field, Interval):
+        pooled = rows_BWE[:, window - field.stop : window - field.start].sum(1)
+        return pooled / math.sqrt(field.stop - field.start)
+    runs = tokens_BW.unfold(1, field.order, 1)
+    alike = (runs[:, :-1] == runs[:, -1:]).all(2)
+    last_B = torch.where(alike, torch.arange(field.order, window), 0).amax(1)
+    recalled = rows_BWE[torch.arange(len(rows_BWE)), last_B]
+    return torch.where((last_B > 0)[:, None], recalled, 0.0)
 
 
 def in_torch(net: FrozenNet) -> nn.Module:

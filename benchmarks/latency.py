@@ -24,7 +24,8 @@ from export.timing import example, interleaved, onnxruntime_call
 from export.unroll import unroll
 from luminanet.errors import LuminaNetError
 from luminanet.latency import MEASURED, Coefficients, Model, counts, predict_us, write
-from luminanet.topology import Activation, Cluster, Connection, Interval, TextInput, Topology
+from luminanet.receptive import Interval, TextInput
+from luminanet.topology import Activation, Cluster, Connection, Topology
 from luminanet.work import FORMS, Work, work
 from training.initial import initial_net
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from benchmarks.report import provenance, table
 from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead
+from luminanet.receptive import ImageInput, Patch
 from luminanet.reference import field_indices
-from luminanet.topology import Cluster, Connection, ImageInput, Kind, Patch, Topology
+from luminanet.topology import Cluster, Connection, Kind, Topology
 from training.initial import initial_net
 from training.network import ACTIVATIONS, Network
 

@@ -25,8 +25,8 @@ from export.precisions.assess import Net
 from export.verify import empty_cache, random_images, random_windows
 from luminanet.errors import DataError
 from luminanet.gpt2 import Gpt2Net
+from luminanet.receptive import TextInput
 from luminanet.reference import NO_TOKEN
-from luminanet.topology import TextInput
 
 RANDOM_ROWS = 64
 RANDOM_TEXTS = 4

@@ -89,24 +89,28 @@ def macs(model: onnx.ModelProto) -> int:
     """Multiply-accumulates of one batch row (text: one token) in products with constant matrices.
 
     A product [.., K] @ [K, N] counts K * N; a pooling product [N, W] @ [batch, W, E] counts
-    N * W * E. Look-ups and attention over a cache are left out.
+    N * W * E, and so does one of two computed tensors. Look-ups are left out, and attention over a
+    cache, whose part in use differs from token to token.
     """
+    is_cached = any(value.name.startswith("past_") for value in model.graph.input)
     constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     total = 0
-    pooled: list[tuple[int, str]] = []
+    others: list[tuple[str, str]] = []
     for node in model.graph.node:
         if node.op_type in ("Gemm", "MatMul"):
             left, right = node.input[:2]
             if right in constants:
                 total += prod(constants[right])
-            elif left in constants:
-                pooled.append((prod(constants[left]), right))
-    widths = _last_sizes(model) if pooled else {}  # which takes seconds for a large network
-    return total + sum(weights * widths[right] for weights, right in pooled)
+            elif left in constants or not is_cached:
+                others.append((left, right))
+    shapes = _sizes(model) | constants if others else {}  # which takes seconds for a large network
+    for left, right in others:
+        total += prod(shapes[left]) * shapes[right][-1]
+    return total
 
 
-def _last_sizes(model: onnx.ModelProto) -> dict[str, int]:
-    """Tensor name -> size of its last dimension (0 where unknown), for a batch of one row."""
+def _sizes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Tensor name -> its shape (0 where unknown), for a batch of one row."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
     for value in single.graph.input:
@@ -115,7 +119,8 @@ def _last_sizes(model: onnx.ModelProto) -> dict[str, int]:
                 size.dim_value = 1
     inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
     shapes = {v.name: v.type.tensor_type.shape.dim for v in inferred.value_info}
-    return {name: shape[-1].dim_value for name, shape in shapes.items() if shape}
+    shapes |= {value.name: value.type.tensor_type.shape.dim for value in single.graph.input}
+    return {name: tuple(size.dim_value for size in shape) for name, shape in shapes.items()}
 
 
 def _value(name: str, dtype: DTypeLike, shape: Shape) -> onnx.ValueInfoProto:

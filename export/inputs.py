@@ -1,7 +1,7 @@
-"""What clusters see, as nodes: every distinct patch or interval is one named tensor [B, I].
+"""What clusters see, as nodes: every distinct field is one named tensor [B, I].
 
-Shape legend: that of frozen.py, and B batch, W window, Y rows, X columns of pixels, L single lags,
-P pooled intervals.
+Shape legend: that of frozen.py, and B batch, W window, Y rows, X columns of pixels, L single lags
+and recalls, N tokens as far back as a pooled interval reaches, P pooled intervals, R recalls.
 """
 
 import math
@@ -11,9 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from export.graph import Graph, Shape
+from export.recall import Recalled, beside, newest
 from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
+from luminanet.receptive import ImageInput, Interval, Patch, Recall, TextField, TextInput, in_order
 from luminanet.reference import field_indices, layer_norm
-from luminanet.topology import Cluster, ImageInput, Interval, Patch, TextInput
+from luminanet.topology import Cluster
 
 NEWEST = Interval(0, 1)
 
@@ -109,30 +111,43 @@ def _cut(graph: Graph, pixels: str, patch: Patch) -> str:
 
 
 def text_fields(
-    graph: Graph, head: TextHead, shape: TextInput, intervals: Iterable[Interval]
-) -> dict[Interval, str]:
-    """Adds the input `token_ids` [B, W]; returns interval -> (pooled) embedding [B, E].
+    graph: Graph,
+    head: TextHead,
+    shape: TextInput,
+    wanted: Iterable[TextField],
+    recalled: Recalled,
+) -> dict[TextField, str]:
+    """Field -> its (pooled) embedding [B, E], from the input `token_ids`.
 
-    NEWEST is among them where the output layer is tied. Single lags are looked up alone, so that
-    only true pooling costs multiplications.
+    NEWEST is among them where the output layer is tied. Single lags and recalls are looked up
+    alone, so that only true pooling costs multiplications.
     """
-    token_ids = graph.input("token_ids", np.int64, ["batch", shape.window])
     table = graph.constant("embedding", embedding_table(head))
-    distinct = set(intervals) | ({NEWEST} if head.output_VO is None else set())
-    single = sorted(i for i in distinct if i.stop - i.start == 1)
-    fields: dict[Interval, str] = {}
-    if single:
-        positions = graph.constant("lags/at", np.array([shape.window - i.stop for i in single]))
-        ids_BL = graph.node("Gather", [token_ids, positions], "lags/token_ids", axis=1)
-        lags_BLE = graph.node("Gather", [table, ids_BL], "lags")
-        fields |= _split(graph, lags_BLE, single)
-    pooled = sorted(distinct - set(single))
+    distinct = set(wanted) | ({NEWEST} if head.output_VO is None else set())
+    recalls = [f for f in in_order(distinct) if isinstance(f, Recall)]
+    intervals = [f for f in in_order(distinct) if isinstance(f, Interval)]
+    single = [i for i in intervals if i.stop - i.start == 1]
+    fields: dict[TextField, str] = {}
+    if single or recalls:
+        ids = [_lagged(graph, shape, single)] if single else []
+        ids += [recalled.tokens(recalls)] if recalls else []
+        lags_BLE = graph.node("Gather", [table, beside(graph, ids, "seen/token_ids")], "lags")
+        fields |= _split(graph, lags_BLE, [*single, *recalls])
+    pooled = [i for i in intervals if i.stop - i.start > 1]
     if pooled:
-        window_BWE = graph.node("Gather", [table, token_ids], "window")
-        weights_PW = graph.constant("pooled/weights", _pooling(pooled, shape.window))
-        pooled_BPE = graph.node("MatMul", [weights_PW, window_BWE], "pooled")
+        reach = max(interval.stop for interval in pooled)
+        newest_BN = newest(graph, reach, shape, "pooled/token_ids")
+        rows_BNE = graph.node("Gather", [table, newest_BN], "window")
+        weights_PN = graph.constant("pooled/weights", _pooling(pooled, reach))
+        pooled_BPE = graph.node("MatMul", [weights_PN, rows_BNE], "pooled")
         fields |= _split(graph, pooled_BPE, pooled)
     return fields
+
+
+def _lagged(graph: Graph, shape: TextInput, single: Sequence[Interval]) -> str:
+    """[B, L]: the tokens at single lags."""
+    positions = graph.constant("lags/at", np.array([shape.window - i.stop for i in single]))
+    return graph.node("Gather", ["token_ids", positions], "lags/token_ids", axis=1)
 
 
 def embedding_table(head: TextHead) -> Array:
@@ -142,17 +157,23 @@ def embedding_table(head: TextHead) -> Array:
     return np.vstack([table_VE, nothing_E]).astype(np.float32)
 
 
-def _pooling(intervals: Sequence[Interval], window: int) -> Array:
-    """[P, W]: sum / sqrt(length) over each interval; lag 0 is the last position."""
-    weights_PW = np.zeros((len(intervals), window), np.float32)
-    for row, interval in zip(weights_PW, intervals, strict=True):
+def _pooling(intervals: Sequence[Interval], reach: int) -> Array:
+    """[P, N]: sum / sqrt(length) over each interval; lag 0 is the last position."""
+    weights_PN = np.zeros((len(intervals), reach), np.float32)
+    for row, interval in zip(weights_PN, intervals, strict=True):
         length = interval.stop - interval.start
-        row[window - interval.stop : window - interval.start] = 1 / math.sqrt(length)
-    return weights_PW
+        row[reach - interval.stop : reach - interval.start] = 1 / math.sqrt(length)
+    return weights_PN
 
 
-def _split(graph: Graph, rows: str, intervals: Sequence[Interval]) -> dict[Interval, str]:
-    """[B, n, E] -> one [B, E] for each of n intervals."""
-    fields = {i: f"lags{i.start}-{i.stop - 1}" for i in intervals}
-    graph.split(rows, list(fields.values()))
-    return fields
+def _split(graph: Graph, rows: str, fields: Sequence[TextField]) -> dict[TextField, str]:
+    """[B, n, E] -> one [B, E] for each of n fields."""
+    named = {field: _field_name(field) for field in fields}
+    graph.split(rows, list(named.values()))
+    return named
+
+
+def _field_name(field: TextField) -> str:
+    if isinstance(field, Recall):
+        return f"recalled{field.order}"
+    return f"lags{field.start}-{field.stop - 1}"

@@ -11,8 +11,8 @@ from luminanet.errors import ExportError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
 from luminanet.manifest import TOKENIZER, TOPOLOGY, Family, GraphEntry, Manifest, Task
+from luminanet.receptive import TextInput
 from luminanet.tokenizer import Tokenizer
-from luminanet.topology import TextInput
 
 VERSIONS = {
     "manifest": str(manifest.FORMAT),

@@ -12,7 +12,7 @@ import numpy as np
 
 from export.forms import Scope
 from luminanet.frozen import Array, FrozenNet
-from luminanet.topology import Cluster, Interval, Patch
+from luminanet.topology import Cluster
 
 Key = TypeVar("Key", bound=Hashable)
 Fields = Mapping[int, Sequence[str]]
@@ -118,9 +118,8 @@ class Sight:
     def _by_field(self, cluster: Cluster) -> dict[str, Array]:
         """The rows of a cluster's see matrix, by the tensor that they are multiplied with."""
         see_IH, at = self.net.clusters[cluster.id].see_IH, 0
-        seen: list[Patch | Interval] = [*cluster.patches, *cluster.intervals]
         found: dict[str, Array] = {}
-        for name, field in zip(self.fields[cluster.id], seen, strict=True):
+        for name, field in zip(self.fields[cluster.id], cluster.fields, strict=True):
             rows = see_IH[at : at + self.net.topology.input.inputs(field)]
             found[name] = found[name] + rows if name in found else rows
             at += len(rows)

@@ -13,7 +13,7 @@ from export.running import Session
 from export.verify import random_images
 from luminanet.errors import ExportError
 from luminanet.frozen import FrozenNet
-from luminanet.topology import TextInput
+from luminanet.receptive import TextInput
 
 ROUND_S = 0.004
 """A call is repeated for so long before it is another's turn."""

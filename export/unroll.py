@@ -14,15 +14,17 @@ import onnx
 
 from export.block import Block
 from export.clusterwise import Bus, Clusterwise, Concatenated, PerConnection
+from export.echoes import add_echoes
 from export.forms import Form, Hidden, Scope
 from export.graph import Graph
 from export.inputs import NEWEST, image_fields, of_raw_pixels, text_fields
 from export.levelwise import Levelwise
+from export.recall import Recalled
 from export.shared import Shared
 from export.sight import Fields, Sight
 from luminanet.frozen import Array, FrozenNet, ImageHead, TextHead
+from luminanet.receptive import ImageInput, Recall, TextInput
 from luminanet.reference import NORM_EPSILON
-from luminanet.topology import ImageInput, TextInput
 
 TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
     Form.CONNECTION: PerConnection,
@@ -58,13 +60,22 @@ def _unroll_image(graph: Graph, net: FrozenNet, head: ImageHead, form: Form) -> 
 def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> None:
     topology = net.topology
     assert isinstance(topology.input, TextInput)
-    intervals = (interval for cluster in topology.clusters for interval in cluster.intervals)
-    fields = text_fields(graph, head, topology.input, intervals)
-    seen = {c.id: [fields[interval] for interval in c.intervals] for c in topology.clusters}
+    graph.input("token_ids", np.int64, ["batch", topology.input.window])
+    wanted = {field for cluster in topology.clusters for field in cluster.text_fields}
+    recalls = [f for f in wanted.union(topology.input.echoes) if isinstance(f, Recall)]
+    recalled = Recalled(graph, topology.input, recalls)
+    fields = text_fields(graph, head, topology.input, wanted, recalled)
+    seen = {c.id: [fields[field] for field in c.text_fields] for c in topology.clusters}
     scope = Scope(graph, "token_ids")
     hidden = _last_hidden(scope, net, form, seen)
-    plus = fields[NEWEST] if head.output_VO is None else None
-    out_BO = _readout(scope, net, hidden, plus, "readout")
+    newest = fields[NEWEST] if head.output_VO is None else None
+    if topology.input.echoes:
+        read_BG = _readout(scope, net, hidden, None, "readout")
+        out_BO = add_echoes(graph, net, recalled, read_BG)
+        if newest:
+            out_BO = scope.node("Add", [out_BO, newest], "readout/newest")
+    else:
+        out_BO = _readout(scope, net, hidden, newest, "readout")
     scale_O = scope.constant("readout/norm/scale", head.norm_out_scale_O)
     bias_O = scope.constant("readout/norm/bias", head.norm_out_bias_O)
     normed_BO = scope.node(
@@ -80,8 +91,8 @@ def _last_hidden(scope: Scope, net: FrozenNet, form: Form, seen: Fields) -> Hidd
 
 
 def _readout(scope: Scope, net: FrozenNet, hidden: Hidden, plus: str | None, name: str) -> str:
-    """All hidden states through all readout matrices [B, O], plus a tensor that broadcasts."""
-    outputs = net.topology.outputs
+    """All hidden states through all readout matrices [B, O + F], plus a tensor that broadcasts."""
+    outputs = net.topology.readouts
 
     def rows(id: int | None, width: int) -> Array:
         matrix = np.zeros((width, outputs), np.float32)

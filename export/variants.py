@@ -28,7 +28,7 @@ from luminanet.manifest import (
     Role,
     Runtime,
 )
-from luminanet.topology import TextInput
+from luminanet.receptive import TextInput
 
 WORDS: Mapping[str, tuple[Precision, ...]] = {
     "fp32": (Precision.FP32,),

@@ -20,8 +20,8 @@ from luminanet import gpt2, reference
 from luminanet.errors import VerificationError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
+from luminanet.receptive import ImageInput, TextInput
 from luminanet.reference import NO_TOKEN
-from luminanet.topology import ImageInput, TextInput
 
 TOLERANCE = 1e-4
 BATCHES = (1, 2, 5)
@@ -94,8 +94,11 @@ def random_images(shape: ImageInput, batch: int, rng: np.random.Generator) -> ND
 
 
 def random_windows(shape: TextInput, batch: int, rng: np.random.Generator) -> NDArray[Any]:
-    """Token ids [B, W]: the first row is full, the last of several has a single token."""
+    """Token ids [B, W]: the first row is full, the last of several has a single token; every second
+    row is of so few tokens that what was there comes again."""
     ids_BW = rng.integers(0, shape.vocab_size, (batch, shape.window))
+    few = rng.integers(0, shape.vocab_size, 1 + shape.window // 8)
+    ids_BW[1::2] = rng.choice(few, ids_BW[1::2].shape)
     missing_B = np.linspace(0, shape.window - 1, batch).astype(int)
     ids_BW[np.arange(shape.window) < missing_B[:, None]] = NO_TOKEN
     return ids_BW

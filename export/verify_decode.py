@@ -21,9 +21,9 @@ from luminanet import sampling
 from luminanet.errors import VerificationError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
+from luminanet.receptive import TextInput
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling
-from luminanet.topology import TextInput
 
 TOLERANCE = 1e-4
 DO_NOT = "do not use it; freeze with --decode none, and report this with the checkpoint"

@@ -4,7 +4,8 @@ Counts the visits that matter (visits.py), as the exported graph computes them: 
 sees once, what it hears and says at every visit that needs it. Embedding look-ups are free.
 """
 
-from luminanet.topology import Cluster, TextInput, Topology
+from luminanet.receptive import TextInput
+from luminanet.topology import Cluster, Topology
 from luminanet.visits import schedule, stages
 
 
@@ -24,14 +25,15 @@ def macs(topology: Topology) -> int:
 
 def cluster_macs(topology: Topology, cluster: Cluster) -> int:
     """What a cluster costs alone: its view and its readout."""
-    return cluster.width * (topology.inputs(cluster) + topology.outputs)
+    return cluster.width * (topology.inputs(cluster) + topology.readouts)
 
 
 def _shared(topology: Topology) -> int:
-    """The output layer of text, and pooling of intervals longer than one lag."""
+    """The output layer of text, its echoes, and pooling of intervals longer than one lag."""
     shape = topology.input
     if not isinstance(shape, TextInput):
         return 0
-    intervals = {i for c in topology.clusters for i in c.intervals if i.stop - i.start > 1}
-    pooling = len(intervals) * shape.window * shape.embedding
-    return shape.vocab_size * topology.outputs + pooling
+    pooled = topology.pooled
+    pooling = len(pooled) * max((i.stop for i in pooled), default=0) * shape.embedding
+    echoing = shape.echoed * (len(shape.echoes) + topology.echo_row)
+    return shape.vocab_size * topology.outputs + pooling + echoing

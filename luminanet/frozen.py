@@ -1,12 +1,13 @@
 """FrozenNet = Topology + weights: everything needed to run a LuminaNet anywhere.
 
 Shape legend: I inputs of the cluster, H its neurons (width), D channel, O outputs,
-V vocabulary, E embedding, C colour channels.
+V vocabulary, E embedding, F echoes, C colour channels.
 
 The same container carries the optimizer's moments and the moving average of the weights
 while the network evolves, because they have the same shape (training/transplant.py).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -14,9 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luminanet.errors import TopologyError
-from luminanet.topology import Connection, TextInput, Topology
+from luminanet.receptive import TextInput
+from luminanet.topology import Connection, Topology
 
 Array = NDArray[np.float32]
+SALIENCE_RATE = 10.0
+"""Saliences are learned on a scale of their own, faster than weights."""
+SALIENCE_START = math.log(math.e - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,7 @@ class ClusterWeights:
 
     hidden_H  = act(fields_I @ see_IH + bias_H + signal_D @ hear_DH)
     message_D = hidden_H @ send_HD          (the paper's W_C f)
-    output_O += hidden_H @ readout_HO
+    output_O += hidden_H @ readout_HO          (text: O outputs and F echoes)
     """
 
     see_IH: Array
@@ -46,8 +51,16 @@ class ImageHead:
 
 @dataclass(frozen=True, slots=True)
 class TextHead:
-    """Embedding, the two layer norms around the clusters, and the output layer if it is not tied
-    to the embedding."""
+    """Embedding, the two layer norms around the clusters, the output layer if it is not tied to the
+    embedding, and of every echo how much each token counts in it.
+
+    output_O += gate_f * sum over the tokens v that echo f sees, each as often as it is there:
+                weight_f * salience(v, f) * vocabulary_O[v]
+
+    gate_f are the last F numbers of the readouts, weight_f 1 / sqrt(length) in an interval and 1
+    for what is recalled, and salience softplus(SALIENCE_RATE * salience_VF + SALIENCE_START):
+    positive, and 1 where salience_VF is 0.
+    """
 
     embed_VE: Array
     norm_in_scale_E: Array
@@ -55,6 +68,7 @@ class TextHead:
     norm_out_scale_O: Array
     norm_out_bias_O: Array
     output_VO: Array | None = None
+    salience_VF: Array | None = None
 
     @property
     def vocabulary_VO(self) -> Array:  # noqa: N802 - a tensor with its shape
@@ -79,7 +93,7 @@ class FrozenNet:
             raise TopologyError("gates and topology name different connections")
         for cluster in topology.clusters:
             i, h = topology.inputs(cluster), cluster.width
-            d, o = topology.channel, topology.outputs
+            d, o = topology.channel, topology.readouts
             shapes = {"see_IH": (i, h), "bias_H": (h,), "hear_DH": (d, h)}
             shapes |= {"send_HD": (h, d), "readout_HO": (h, o)}
             _check(self.clusters[cluster.id], shapes, f"cluster {cluster.id}")
@@ -96,7 +110,11 @@ def _head_shapes(topology: Topology) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {"embed_VE": (v, e)}
         shapes |= dict.fromkeys(("norm_in_scale_E", "norm_in_bias_E"), (e,))
         shapes |= dict.fromkeys(("norm_out_scale_O", "norm_out_bias_O"), (o,))
-        return shapes if topology.input.tied else shapes | {"output_VO": (v, o)}
+        if not topology.input.tied:
+            shapes["output_VO"] = (v, o)
+        if topology.input.echoes:
+            shapes["salience_VF"] = (v, len(topology.input.echoes))
+        return shapes
     c = topology.input.channels
     return {"mean_C": (c,), "std_C": (c,), "bias_O": (topology.outputs,)}
 

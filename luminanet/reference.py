@@ -16,16 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from luminanet.frozen import FrozenNet, ImageHead, TextHead
-from luminanet.topology import (
-    Activation,
-    Cluster,
-    Connection,
-    ImageInput,
-    Interval,
-    Kind,
-    Patch,
-)
+from luminanet.frozen import SALIENCE_RATE, SALIENCE_START, FrozenNet, ImageHead, TextHead
+from luminanet.receptive import ImageInput, Interval, Patch, TextField, TextInput
+from luminanet.topology import Activation, Cluster, Connection, Kind
 
 Array = NDArray[np.float64]
 NO_TOKEN = -1
@@ -55,23 +48,38 @@ def forward_image(net: FrozenNet, head: ImageHead, images_BCYX: NDArray[Any]) ->
 
 def forward_text(net: FrozenNet, head: TextHead, tokens_BW: NDArray[Any]) -> Array:
     table_VE = layer_norm(head.embed_VE, head.norm_in_scale_E, head.norm_in_bias_E)
-    embedded_BWE = np.where(tokens_BW[..., None] == NO_TOKEN, 0.0, table_VE[tokens_BW])
-    by_lag_BWE: Array = embedded_BWE[:, ::-1]
-    batch = len(by_lag_BWE)
+    batch = len(tokens_BW)
     nothing: Array = np.zeros((batch, 0))
     seen = {
-        c.id: np.concatenate([nothing, *(pool(by_lag_BWE, i) for i in c.intervals)], axis=1)
+        c.id: np.concatenate([nothing, *(look(f, tokens_BW, table_VE) for f in c.text_fields)], 1)
         for c in net.topology.clusters
     }
-    out_BO = two_pass(net, seen, batch)
+    read_BO = two_pass(net, seen, batch)
+    out_BO, gates_BF = np.split(read_BO, [net.topology.outputs], axis=1)
+    if head.salience_VF is not None:
+        out_BO = out_BO + echo(net, head, tokens_BW, gates_BF)
     if head.output_VO is None:
-        out_BO = out_BO + by_lag_BWE[:, 0]
+        out_BO = out_BO + look(Interval(0, 1), tokens_BW, table_VE)
     normed_BO = layer_norm(out_BO, head.norm_out_scale_O, head.norm_out_bias_O)
     return np.asarray(normed_BO @ head.vocabulary_VO.T, np.float64)
 
 
+def echo(net: FrozenNet, head: TextHead, tokens_BW: NDArray[Any], gates_BF: Array) -> Array:
+    """[B, O]: what the echoes add to the output (TextHead)."""
+    shape, salience_VF = net.topology.input, head.salience_VF
+    assert isinstance(shape, TextInput)
+    assert salience_VF is not None
+    total_BO = np.zeros((len(tokens_BW), net.topology.outputs))
+    for f, field in enumerate(shape.echoes):
+        raw_V1 = salience_VF[:, f : f + 1].astype(np.float64)
+        salience_V1 = softplus(SALIENCE_RATE * raw_V1 + SALIENCE_START)
+        seen_BO = look(field, tokens_BW, salience_V1 * head.vocabulary_VO)
+        total_BO += gates_BF[:, f : f + 1] * seen_BO
+    return total_BO
+
+
 def two_pass(net: FrozenNet, seen: dict[int, Array], batch: int) -> Array:
-    """Sum of all readouts [B, O]; `seen` maps a cluster's id to its fields [B, I]."""
+    """Sum of all readouts [B, O], text [B, O + F]; `seen`: cluster id -> its fields [B, I]."""
     topology = net.topology
 
     def visit(cluster: Cluster, messages: dict[int, Array]) -> Array:
@@ -98,7 +106,7 @@ def two_pass(net: FrozenNet, seen: dict[int, Array], batch: int) -> Array:
         first[cluster.id] = hidden @ net.clusters[cluster.id].send_HD
 
     second: dict[int, Array] = {}
-    out_BO = np.zeros((batch, topology.outputs))
+    out_BO = np.zeros((batch, topology.readouts))
     for cluster in topology.clusters:
         hidden = visit(cluster, first | {s: second[s] for s in feedforward(cluster)})
         second[cluster.id] = hidden @ net.clusters[cluster.id].send_HD
@@ -121,6 +129,17 @@ def field_indices(cluster: Cluster, shape: ImageInput) -> NDArray[np.int64]:
     return np.concatenate([nothing, *(pixel_indices(p, shape) for p in cluster.patches)])
 
 
+def look(field: TextField, tokens_BW: NDArray[Any], table_VE: Array) -> Array:
+    """[B, E]: what a field sees of a window, in the rows of a table."""
+    if isinstance(field, Interval):
+        return pool(_rows(table_VE, tokens_BW)[:, ::-1], field)
+    return _rows(table_VE, recall(tokens_BW, field.order))
+
+
+def _rows(table_VE: Array, tokens: NDArray[Any]) -> Array:
+    return np.where(tokens[..., None] == NO_TOKEN, 0.0, table_VE[tokens])
+
+
 def pool(by_lag_BWE: Array, interval: Interval) -> Array:
     """[B, E]: the sum over an interval of lags, divided by the root of its length."""
     length = interval.stop - interval.start
@@ -128,11 +147,29 @@ def pool(by_lag_BWE: Array, interval: Interval) -> Array:
     return total
 
 
+def recall(tokens_BW: NDArray[Any], order: int) -> NDArray[np.int64]:
+    """[B]: the token that followed the last earlier `order` tokens equal to the newest ones, or
+    NO_TOKEN. What stands before the beginning of a text is equal to nothing."""
+
+    def followed(window: list[int]) -> int:
+        newest = window[-order:]
+        for after in range(len(window) - 1, order - 1, -1):
+            if window[after - order : after] == newest and NO_TOKEN not in newest:
+                return window[after]
+        return NO_TOKEN
+
+    return np.array([followed(window) for window in tokens_BW.tolist()], np.int64)
+
+
 def layer_norm(x: NDArray[Any], scale: NDArray[Any], bias: NDArray[Any]) -> Array:
     x = x.astype(np.float64)
     centred = x - x.mean(-1, keepdims=True)
     variance = (centred**2).mean(-1, keepdims=True)
     return np.asarray(centred / np.sqrt(variance + NORM_EPSILON) * scale + bias)
+
+
+def softplus(x: NDArray[Any]) -> Array:
+    return np.logaddexp(0, x.astype(np.float64))
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])

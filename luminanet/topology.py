@@ -19,8 +19,19 @@ from functools import cached_property
 from typing import Any
 
 from luminanet.errors import TopologyError
+from luminanet.receptive import (
+    ImageInput,
+    Interval,
+    Patch,
+    TextField,
+    TextInput,
+    text_field,
+    text_input,
+)
 
 FORMAT = 1
+ALIGNED = 8
+"""Numbers of a vector register: rows of such a length are read a fifth faster."""
 
 
 class Activation(StrEnum):
@@ -36,80 +47,6 @@ class Kind(StrEnum):
     RECURRENT = "recurrent"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Patch:
-    """A rectangle of pixels in some colour channels: one field of an image cluster."""
-
-    channels: tuple[int, ...]
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @property
-    def size(self) -> int:
-        return len(self.channels) * self.height * self.width
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Interval:
-    """The lags [start, stop) of a text window; lag 0 is the last token.
-
-    One lag is that token's embedding; more are pooled: sum / sqrt(stop - start).
-    """
-
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInput:
-    channels: int
-    height: int
-    width: int
-
-    def inputs(self, field: Patch | Interval) -> int:
-        return field.size if isinstance(field, Patch) else 0
-
-    def refuse(self, field: Patch | Interval) -> str | None:
-        """Why `field` cannot be seen by a cluster of this network, or None."""
-        if not isinstance(field, Patch):
-            return "an image cluster sees patches"
-        inside = (
-            min(field.channels, default=-1) >= 0
-            and max(field.channels, default=self.channels) < self.channels
-            and len(set(field.channels)) == len(field.channels)
-            and field.top >= 0
-            and field.left >= 0
-            and field.height > 0
-            and field.width > 0
-            and field.top + field.height <= self.height
-            and field.left + field.width <= self.width
-        )
-        return None if inside else f"outside {self.channels}x{self.height}x{self.width} pixels"
-
-
-@dataclass(frozen=True, slots=True)
-class TextInput:
-    """A window of tokens. `tied`: the output layer is the embedding again, to which the last
-    token's is added; otherwise it is a table of its own, as wide as `outputs`."""
-
-    vocab_size: int
-    embedding: int
-    window: int
-    tied: bool = True
-
-    def inputs(self, field: Patch | Interval) -> int:
-        return self.embedding if isinstance(field, Interval) else 0
-
-    def refuse(self, field: Patch | Interval) -> str | None:
-        """Why `field` cannot be seen by a cluster of this network, or None."""
-        if not isinstance(field, Interval):
-            return "a text cluster sees intervals of lags"
-        inside = 0 <= field.start < field.stop <= self.window
-        return None if inside else f"not an interval inside the window of {self.window} lags"
-
-
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """A Neuron Cluster: `width` neurons that see `fields` and hear their sources.
@@ -120,11 +57,15 @@ class Cluster:
     id: int
     level: int
     width: int
-    fields: tuple[Patch, ...] | tuple[Interval, ...] = ()
+    fields: tuple[Patch, ...] | tuple[TextField, ...] = ()
 
     @property
     def patches(self) -> tuple[Patch, ...]:
         return tuple(field for field in self.fields if isinstance(field, Patch))
+
+    @property
+    def text_fields(self) -> tuple[TextField, ...]:
+        return tuple(field for field in self.fields if not isinstance(field, Patch))
 
     @property
     def intervals(self) -> tuple[Interval, ...]:
@@ -172,6 +113,12 @@ class Topology:
         if isinstance(self.input, TextInput):
             if min(self.input.vocab_size, self.input.embedding, self.input.window) < 1:
                 raise TopologyError("vocab_size, embedding and window must be at least 1")
+            for field in self.input.echoes:
+                reason = self.input.refuse(field)
+                if reason:
+                    raise TopologyError(f"echo {field} is {reason}")
+            if len(set(self.input.echoes)) != len(self.input.echoes):
+                raise TopologyError("an echo is listed twice")
             if self.input.tied and self.outputs != self.input.embedding:
                 raise TopologyError(
                     f"outputs is {self.outputs}; it must equal the embedding width "
@@ -228,12 +175,29 @@ class Topology:
         lower = self.cluster(connection.source).level < self.cluster(connection.target).level
         return Kind.FEEDFORWARD if lower else Kind.FEEDBACK
 
+    @cached_property
+    def pooled(self) -> frozenset[Interval]:
+        """The intervals of more than one lag that clusters see."""
+        found = (interval for cluster in self.clusters for interval in cluster.intervals)
+        return frozenset(i for i in found if i.stop - i.start > 1)
+
+    @property
+    def readouts(self) -> int:
+        """How many numbers every cluster gives to the output: `outputs`, and one an echo."""
+        echoes = self.input.echoes if isinstance(self.input, TextInput) else ()
+        return self.outputs + len(echoes)
+
+    @property
+    def echo_row(self) -> int:
+        """The length of a row that echoes are read from: its readouts, rounded up."""
+        return self.readouts + -self.readouts % ALIGNED
+
     def inputs(self, cluster: Cluster) -> int:
         """How many numbers the cluster's receptive field has."""
         return sum(self.input.inputs(field) for field in cluster.fields)
 
     def cluster_parameters(self, cluster: Cluster) -> int:
-        return cluster.width * (self.inputs(cluster) + 1 + 2 * self.channel + self.outputs)
+        return cluster.width * (self.inputs(cluster) + 1 + 2 * self.channel + self.readouts)
 
     @property
     def parameters(self) -> int:
@@ -241,7 +205,7 @@ class Topology:
         if isinstance(self.input, TextInput):
             tables = self.input.embedding + (0 if self.input.tied else self.outputs)
             norms = 2 * (self.input.embedding + self.outputs)
-            shared = self.input.vocab_size * tables + norms
+            shared = self.input.vocab_size * (tables + len(self.input.echoes)) + norms
         else:
             shared = self.outputs
         return shared + len(self.connections) + sum(map(self.cluster_parameters, self.clusters))
@@ -300,7 +264,7 @@ class Topology:
                 )
             is_text = raw["domain"] == "text"
             return Topology(
-                input=TextInput(**raw["input"]) if is_text else ImageInput(**raw["input"]),
+                input=text_input(raw["input"]) if is_text else ImageInput(**raw["input"]),
                 channel=raw["channel"],
                 outputs=raw["outputs"],
                 activation=Activation(raw["activation"]),
@@ -313,7 +277,7 @@ class Topology:
 
 def _cluster(raw: dict[str, Any], is_text: bool) -> Cluster:
     fields: Any = [
-        Interval(**field) if is_text else Patch(**{**field, "channels": tuple(field["channels"])})
+        text_field(field) if is_text else Patch(**{**field, "channels": tuple(field["channels"])})
         for field in raw["fields"]
     ]
     return Cluster(raw["id"], raw["level"], raw["width"], tuple(fields))

@@ -10,13 +10,14 @@ needs fewer visits, messages and gathers than the same number of scattered conne
 benchmarks/latency.py measures what each count costs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 
 from luminanet.cost import macs
 from luminanet.errors import TopologyError
-from luminanet.topology import Cluster, Interval, TextInput, Topology
+from luminanet.receptive import Interval, Recall, TextField, TextInput
+from luminanet.topology import Cluster, Topology
 from luminanet.visits import Heard, Visit, stages
 
 FORMS = ("bus", "shared")
@@ -57,25 +58,51 @@ def work(topology: Topology) -> dict[str, Work]:
     if not isinstance(shape, TextInput):
         raise TopologyError("latency is predicted for text networks; count macs for images")
     plan = _planned(topology)
-    distinct = {i for c in topology.clusters for i in c.intervals} | {NEWEST}
-    pools = sum(i.stop - i.start > 1 for i in distinct)
-    rows = len(distinct) - pools + (shape.window if pools else 0)
-    pooled = pools * shape.window * shape.embedding
+    seen = {field for c in topology.clusters for field in c.text_fields} | {NEWEST}
+    pools, reach = len(topology.pooled), max((i.stop for i in topology.pooled), default=0)
+    rows = len(seen) - pools + reach
+    pooled = pools * reach * shape.embedding
+    echoed = shape.echoed * topology.echo_row
     alike = macs(topology) - pooled
     weights = _weights(plan, shape)
+    pooling = 4 + (reach < shape.window) if pools else 0
+    recalling, echoing = _recalling(seen, shape), _echoing(shape)
 
     def whole(form: Work) -> Work:
         return Work(
-            nodes=form.nodes + (11 if pools else 7),
-            steps=form.steps + 7,
+            nodes=form.nodes + 7 + pooling + recalling.nodes + echoing.nodes,
+            steps=form.steps + 7 + recalling.steps + echoing.steps,
             macs=alike + form.macs - form.batched,
             batched=form.batched,
             pooled=pooled,
-            lookups=rows * shape.embedding,
+            lookups=rows * shape.embedding + echoed,
             weights=weights,
         )
 
     return {"bus": whole(_bus(plan)), "shared": whole(_shared(plan))}
+
+
+def _recalling(seen: Set[TextField], shape: TextInput) -> Work:
+    """Two nodes for the newest token, five for each before it, two a recall; then the tokens, once
+    for clusters and once for echoes unless both want the same."""
+    looked = tuple(sorted(field for field in seen if isinstance(field, Recall)))
+    echoed = tuple(field for field in shape.echoes if isinstance(field, Recall))
+    if not looked + echoed:
+        return Work()
+    distinct = {*looked, *echoed}
+    nodes = 5 * max(recall.order for recall in distinct) - 3 + 2 * len(distinct)
+    nodes += sum(3 + (len(wanted) > 1) for wanted in {looked, echoed} if wanted)
+    if not looked:
+        return Work(nodes)
+    return Work(nodes + 1, 4 + (len(looked) > 1) + 2 * looked[-1].order)
+
+
+def _echoing(shape: TextInput) -> Work:
+    if not shape.echoes:
+        return Work()
+    reach, recalls = shape.echo_reach, any(isinstance(f, Recall) for f in shape.echoes)
+    joined = (0 < reach < shape.window) + (reach > 0 and recalls)
+    return Work(11 + shape.tied + joined, 8 + shape.tied)
 
 
 def _planned(topology: Topology) -> _Plan:
@@ -90,7 +117,7 @@ def _weights(plan: _Plan, shape: TextInput) -> int:
     topology, total = plan.topology, shape.vocab_size * plan.topology.outputs
     speaking = {visit.cluster for visit in plan.spoken}
     for c in topology.clusters:
-        total += c.width * (topology.inputs(c) + topology.outputs)
+        total += c.width * (topology.inputs(c) + topology.readouts)
         total += c.width * topology.channel * ((c.id in speaking) + bool(topology.sources[c.id]))
     return total
 
@@ -136,7 +163,7 @@ def _shared(plan: _Plan) -> Work:
         if ending:
             nodes += 2 + (len(ending) < len(visits))
             read += 1
-            zeros += topology.outputs * sum(width - plan.width(visit) for visit in ending)
+            zeros += topology.readouts * sum(width - plan.width(visit) for visit in ending)
     return Work(nodes + (read > 1), 9 + 7 * listening, zeros, batched)
 
 

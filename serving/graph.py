@@ -24,10 +24,11 @@ GRAPHS: Mapping[str, frozenset[str]] = {
 """Operators with graphs as attributes, and the names of these."""
 OPERATORS = {
     "": {
-        *("Add", "Cast", "Concat", "DequantizeLinear", "DynamicQuantizeLinear", "Expand"),
-        *("Flatten", "Gather", "Gelu", "Gemm", "LayerNormalization", "MatMul", "Mul", "Pad"),
-        *("QuantizeLinear", "Range", "ReduceMax", "Relu", "Reshape", "Shape", "Sigmoid", "Slice"),
-        *("Split", "Squeeze", "Tanh", "Transpose", "Unsqueeze"),
+        *("Add", "And", "Cast", "Concat", "DequantizeLinear", "DynamicQuantizeLinear", "Equal"),
+        *("Expand", "Flatten", "Gather", "GatherElements", "Gelu", "Gemm", "LayerNormalization"),
+        *("MatMul", "Mul", "Pad", "QuantizeLinear", "Range", "ReduceMax", "Relu", "Reshape"),
+        *("Shape", "Sigmoid", "Slice", "Split", "Squeeze", "Tanh", "Transpose", "Unsqueeze"),
+        "Where",
     },
     MICROSOFT: {
         *("GatherBlockQuantized", "GroupQueryAttention", "MatMulIntegerToFloat", "MatMulNBits"),
@@ -35,10 +36,10 @@ OPERATORS = {
 }
 """What export/ writes into a graph that gives logits: no loops, no branches, no files."""
 SAMPLER = {
-    *("And", "ArgMax", "ArgMin", "BitShift", "BitwiseXor", "Div", "Equal", "GatherElements"),
-    *("GatherND", "Greater", "GreaterOrEqual", "Identity", "IsNaN", "Less", "LessOrEqual", "Log"),
-    *("LogSoftmax", "Max", "Min", "NonZero", "Or", "Reciprocal", "ReduceMin", "ReduceSum"),
-    *("ScatterElements", "Softmax", "Sub", "TopK", "Where", *GRAPHS),
+    *("ArgMax", "ArgMin", "BitShift", "BitwiseXor", "Div", "GatherND", "Greater"),
+    *("GreaterOrEqual", "Identity", "IsNaN", "Less", "LessOrEqual", "Log", "LogSoftmax", "Max"),
+    *("Min", "NonZero", "Or", "Reciprocal", "ReduceMin", "ReduceSum", "ScatterElements"),
+    *("Softmax", "Sub", "TopK", *GRAPHS),
 }
 """What a graph that decodes has besides."""
 INT64 = 7

@@ -1,6 +1,7 @@
 """Networks for tests: random topologies, random weights, and three tiny artifacts. No torch."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,9 @@ from export.variants import Request, parse_precisions, variants
 from luminanet.artifact import write
 from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
+from luminanet.receptive import ImageInput, Interval, Patch, Recall, TextField, TextInput
 from luminanet.tokenizer import Tokenizer
-from luminanet.topology import (
-    Activation,
-    Cluster,
-    Connection,
-    ImageInput,
-    Interval,
-    Patch,
-    TextInput,
-    Topology,
-)
+from luminanet.topology import Activation, Cluster, Connection, Topology
 
 SENTENCES = (
     "Once upon a time, there was a little girl named Lily.",
@@ -37,7 +30,7 @@ def random_topology(seed: int, text: bool) -> Topology:
     """Any topology: feedforward, feedback and recurrent connections, clusters without fields."""
     rng = np.random.default_rng(seed)
     tied = seed % 2 == 0
-    source = TextInput(40, 8, 12, tied) if text else ImageInput(3, 8, 6)
+    source = _random_text_input(rng, tied) if text else ImageInput(3, 8, 6)
     ids = rng.choice(30, size=rng.integers(1, 9), replace=False)
     clusters = tuple(
         Cluster(
@@ -55,16 +48,24 @@ def random_topology(seed: int, text: bool) -> Topology:
     return Topology(source, int(rng.integers(1, 6)), outputs, activation, clusters, tuple(links))
 
 
+def _random_text_input(rng: np.random.Generator, tied: bool) -> TextInput:
+    plain = TextInput(40, 8, 12, tied)
+    echoes = {_random_text_field(rng, plain) for _ in range(int(rng.integers(0, 4)))}
+    return replace(plain, echoes=tuple(echoes))
+
+
 def _random_fields(
     rng: np.random.Generator, source: TextInput | ImageInput
-) -> tuple[Patch, ...] | tuple[Interval, ...]:
+) -> tuple[Patch, ...] | tuple[TextField, ...]:
     count = int(rng.integers(0, 4))
     if isinstance(source, TextInput):
-        return tuple(_random_interval(rng, source) for _ in range(count))
+        return tuple(_random_text_field(rng, source) for _ in range(count))
     return tuple(_random_patch(rng, source) for _ in range(count))
 
 
-def _random_interval(rng: np.random.Generator, source: TextInput) -> Interval:
+def _random_text_field(rng: np.random.Generator, source: TextInput) -> TextField:
+    if rng.random() < 0.25:
+        return Recall(int(rng.integers(1, 4)))
     start, stop = np.sort(rng.choice(source.window + 1, size=2, replace=False))
     return Interval(int(start), int(stop))
 
@@ -84,7 +85,7 @@ def random_net(seed: int, text: bool) -> FrozenNet:
 def random_weights(topology: Topology, seed: int = 0) -> FrozenNet:
     """Weights of such a size that signals neither vanish nor explode."""
     rng = np.random.default_rng(seed)
-    d, o = topology.channel, topology.outputs
+    d, o = topology.channel, topology.readouts
     clusters = {
         c.id: ClusterWeights(
             see_IH=_normal(rng, topology.inputs(c), c.width),
@@ -105,7 +106,10 @@ def _random_head(rng: np.random.Generator, topology: Topology) -> ImageHead | Te
         norms = [_normal(rng, size, at=at) for size in (e, o) for at in (1, 0)]
         output = None if topology.input.tied else _normal(rng, v, o)
         scale_in, bias_in, scale_out, bias_out = norms
-        return TextHead(_normal(rng, v, e), scale_in, bias_in, scale_out, bias_out, output)
+        echoes = len(topology.input.echoes)
+        salience = _normal(rng, v, echoes) if echoes else None
+        embed = _normal(rng, v, e)
+        return TextHead(embed, scale_in, bias_in, scale_out, bias_out, output, salience)
     c = topology.input.channels
     mean, std = rng.uniform(0.4, 0.6, c), rng.uniform(0.2, 0.3, c)
     bias = _normal(rng, topology.outputs)

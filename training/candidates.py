@@ -4,6 +4,7 @@
     pooled           doubling intervals up to the window, alone and from lag 0 on
     shared           what any other cluster sees: its look-up is there already
     parts            intervals that are seen, cut in two
+    recalls          by the newest token, and by the newest two and three
 
 All policies choose among the same candidates. One that adds nothing to what a cluster can tell
 already (fields.widens) is none.
@@ -15,11 +16,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from luminanet.topology import Cluster, Interval, TextInput, Topology
+from luminanet.receptive import Interval, Recall, TextField, TextInput, in_order
+from luminanet.topology import Cluster, Topology
 from training.fields import middles, share, widens
 from training.mutations import Refine, See
 
 SINGLES = 16
+RECALLS = 3
 TINY = 1e-9
 
 
@@ -27,25 +30,28 @@ def candidates(topology: Topology) -> list[See | Refine]:
     """For all clusters; none for an image network."""
     if not isinstance(topology.input, TextInput):
         return []
-    shared = {interval for cluster in topology.clusters for interval in cluster.intervals}
-    offered = sorted(shared | set(_offered(topology.input.window)))
+    shared = {field for cluster in topology.clusters for field in cluster.text_fields}
+    offered = in_order(shared | set(_offered(topology.input.window)))
     return [change for c in topology.clusters for change in (*_more(c, offered), *_parts(c))]
 
 
-def _offered(window: int) -> list[Interval]:
+def _offered(window: int) -> list[TextField]:
     singles = [Interval(lag, lag + 1) for lag in range(min(SINGLES, window))]
     doubled = [1 << k for k in range(1, window.bit_length()) if 1 << k < window]
     far = [Interval(start, min(2 * start, window)) for start in doubled]
     recent = [Interval(0, stop) for stop in (*doubled, window) if stop > 1]
-    return [*singles, *far, *recent]
+    recalls = [Recall(order) for order in range(1, min(RECALLS + 1, window))]
+    return [*singles, *far, *recent, *recalls]
 
 
-def _more(cluster: Cluster, offered: list[Interval]) -> list[See | Refine]:
-    return [
-        See(cluster.id, interval.start, interval.stop)
-        for interval in offered
-        if interval not in cluster.intervals and widens(cluster.intervals, [interval])
-    ]
+def _more(cluster: Cluster, offered: list[TextField]) -> list[See | Refine]:
+    return [See(cluster.id, field) for field in offered if _adds(field, cluster)]
+
+
+def _adds(field: TextField, cluster: Cluster) -> bool:
+    if field in cluster.text_fields:
+        return False
+    return isinstance(field, Recall) or widens(cluster.intervals, [field])
 
 
 def _parts(cluster: Cluster) -> list[See | Refine]:
@@ -57,31 +63,39 @@ def _parts(cluster: Cluster) -> list[See | Refine]:
     ]
 
 
-def brought(change: See | Refine) -> tuple[Interval, ...]:
-    """The intervals that a change brings."""
-    if isinstance(change, See):
-        return (Interval(change.start, change.stop),)
+def brought(change: See | Refine) -> tuple[TextField, ...]:
+    """The fields that a change brings."""
+    return (change.field,) if isinstance(change, See) else _cut(change)
+
+
+def _cut(change: Refine) -> tuple[Interval, Interval]:
     return Interval(change.start, change.middle), Interval(change.middle, change.stop)
 
 
-def direction(change: See | Refine, seen: Sequence[Interval]) -> dict[Interval, float]:
-    """The one direction that a change adds to what a cluster sees, as a mix of the intervals that
-    it sees afterwards.
+def direction(change: See | Refine, seen: Sequence[Interval]) -> dict[TextField, float]:
+    """The one direction that a change adds to the intervals that a cluster has `seen`, as a mix of
+    the fields that it sees afterwards. A recall is one of its own.
 
     It has length 1 and is orthogonal to all that is `seen` before, so that what could be learned
     from that does not count; lengths and angles are those of pooled intervals of tokens that do
     not depend on each other.
     """
-    first, *rest = brought(change)
+    rest: list[Interval] = []
+    if isinstance(change, Refine):
+        first, *rest = _cut(change)
+    elif isinstance(change.field, Interval):
+        first = change.field
+    else:
+        return {change.field: 1.0}
     edges = sorted({edge for i in (first, *rest, *seen) for edge in (i.start, i.stop)})
     before = np.array([_cover(i, edges) for i in seen]).reshape(len(seen), len(edges) - 1)
     cover = _cover(first, edges)
     factors, *_ = np.linalg.lstsq(before.T, cover, rcond=None)
     length = float(np.linalg.norm(cover - factors @ before))
-    mix = {first: 1 / length}
+    mix: dict[TextField, float] = {first: 1 / length}
     for interval, factor in zip(seen, factors.tolist(), strict=True):
         parts = {interval: 1.0}
-        if rest and interval == Interval(change.start, change.stop):
+        if isinstance(change, Refine) and interval == Interval(change.start, change.stop):
             parts = {part: share(part, interval) for part in (first, *rest)}
         for part, scale in parts.items():
             mix[part] = mix.get(part, 0.0) - factor * scale / length

@@ -266,6 +266,26 @@ _DISTILLED_TEXT = replace(
     distill=0.8,
     evolution=replace(_FIELDS, max_parameters=1_700_000, max_macs=1_235_000),
 )
+# Echoes and recalls, a small budget to connect levels and grow in: the shipped network.
+_ECHO = replace(
+    _DISTILLED_TEXT,
+    preset="tinystories-echo",
+    seeding="echo",
+    evolution=replace(
+        _FIELDS,
+        events=10,
+        building=8,
+        start=0.04,
+        stop=0.4,
+        max_parameters=1_700_000,
+        max_macs=1_235_000,
+        max_width=192,
+        neurons=16,
+        grown=1,
+        fields=1,
+        pruned=0.0,
+    ),
+)
 _LEAN = replace(_EVOLUTION, events=40, stop=0.6)
 _SPARSE = replace(_EVOLUTION, max_connections=64)
 # What the cifar10 preset is measured against: other policies, less to work with, no evolution;
@@ -295,6 +315,9 @@ PRESETS = {
         _TINYSTORIES,
         replace(_TINYSTORIES, preset="tinystories-bus", seeding="bus", evolution=None),
         _DISTILLED_TEXT,
+        _ECHO,
+        replace(_ECHO, preset="tinystories-echo-bus", seeding="echo-bus", evolution=None),
+        replace(_GPT2, preset="gpt2-distilled", teacher=TEXT_TEACHER, distill=0.8),
         *(replace(config, preset=name) for name, config in _EVOLVED.items()),
         _GPT2,
         replace(

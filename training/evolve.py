@@ -163,10 +163,10 @@ def fresh(history: list[Event], number: int) -> frozenset[Field]:
         for raw in event.mutations
     ]
     return frozenset(
-        (change.cluster, interval)
+        (change.cluster, field)
         for change in changes
         if isinstance(change, See | Refine)
-        for interval in brought(change)
+        for field in brought(change)
     )
 
 
@@ -184,14 +184,16 @@ def trial(
 
 
 def _targets(before: Topology, mutation: Mutation) -> list[list[int]]:
-    """What a mutation is about: connections as [source, target], fields as [cluster, lags ...],
-    else a cluster."""
+    """What a mutation is about: connections as [source, target], fields as [cluster, numbers of the
+    field ...], else a cluster."""
     match mutation:
         case Connect(source, target) | Disconnect(source, target):
             return [[source, target]]
         case Bus(source, target):
             return [[c.source, c.target] for c in bus(before, source, target)]
-        case See() | Refine() | Overlook():
+        case See(cluster, field) | Overlook(cluster, field):
+            return [[cluster, *astuple(field)]]
+        case Refine():
             return [list(astuple(mutation))]
         case _:
             return [[mutation.cluster]]

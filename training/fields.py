@@ -1,8 +1,8 @@
-"""Receptive fields of text clusters: adding, refining and leaving out intervals of lags.
+"""Receptive fields of text clusters: adding, refining and leaving out what they see.
 
-A change is a lineage: for every interval afterwards, the intervals before that its weights come
-from, each with a factor. What a cluster sees is sum over its fields of  pooled_E @ rows_EH, and a
-pooled interval is  sum / sqrt(length); so
+A change is a lineage: for every field afterwards, the fields before that its weights come from,
+each with a factor. What a cluster sees is sum over its fields of  seen_E @ rows_EH, and a pooled
+interval is  sum / sqrt(length); so
 
     seeing one more    exactly: its rows start at zero
     refining           exactly: pooled(a, b) = sqrt(m-a / b-a) pooled(a, m) + sqrt(b-m / b-a)
@@ -13,7 +13,7 @@ pooled interval is  sum / sqrt(length); so
 A split (transplant.py) gives both halves all fields, because they can only share a hidden state
 that is the same in both; they come to differ when signals refine or leave out those of one half.
 
-Intervals stay sorted, because clusters that see the same ones in the same order share a product
+Fields stay in order, because clusters that see the same ones in the same order share a product
 when they are exported. Shape legend: that of frozen.py.
 """
 
@@ -24,26 +24,26 @@ import numpy as np
 
 from luminanet.errors import TopologyError
 from luminanet.frozen import Array
-from luminanet.topology import Cluster, Interval
+from luminanet.receptive import Interval, TextField, order_of
+from luminanet.topology import Cluster
 
-Lineage = Sequence[tuple[Interval, Mapping[int, float]]]
-"""The intervals after a change, and for each: position before -> factor. The first position is
-that of the interval itself, if it was there."""
+Lineage = Sequence[tuple[TextField, Mapping[int, float]]]
+"""The fields after a change, and for each: position before -> factor. The first position is that
+of the field itself, if it was there."""
 
 
-def seeing(cluster: Cluster, interval: Interval) -> Lineage:
-    before = cluster.intervals
-    if interval in before:
-        raise TopologyError(f"cluster {cluster.id} sees {interval} already")
-    return _sorted([*_kept(before), (interval, {})])
+def seeing(cluster: Cluster, field: TextField) -> Lineage:
+    before = cluster.text_fields
+    if field in before:
+        raise TopologyError(f"cluster {cluster.id} sees {field} already")
+    return _sorted([*_kept(before), (field, {})])
 
 
 def refining(cluster: Cluster, interval: Interval, middle: int) -> Lineage:
-    before = cluster.intervals
     position = _position(cluster, interval)
     if not interval.start < middle < interval.stop:
         raise TopologyError(f"lag {middle} does not cut {interval} of cluster {cluster.id} in two")
-    lineage = [own for own in _kept(before) if position not in own[1]]
+    lineage = [own for own in _kept(cluster.text_fields) if position not in own[1]]
     for part in (Interval(interval.start, middle), Interval(middle, interval.stop)):
         factor = {position: share(part, interval)}
         twin = next((k for k, (other, _) in enumerate(lineage) if other == part), None)
@@ -54,9 +54,9 @@ def refining(cluster: Cluster, interval: Interval, middle: int) -> Lineage:
     return _sorted(lineage)
 
 
-def overlooking(cluster: Cluster, interval: Interval) -> Lineage:
-    position = _position(cluster, interval)
-    return _sorted([own for own in _kept(cluster.intervals) if position not in own[1]])
+def overlooking(cluster: Cluster, field: TextField) -> Lineage:
+    position = _position(cluster, field)
+    return _sorted([own for own in _kept(cluster.text_fields) if position not in own[1]])
 
 
 def share(part: Interval, whole: Interval) -> float:
@@ -88,7 +88,7 @@ def widens(seen: Sequence[Interval], more: Sequence[Interval]) -> bool:
 
 
 def inherit(see_IH: Array, lineage: Lineage, before: int, embedding: int, mean: bool) -> Array:
-    """The rows of `see` after a change of a cluster that saw `before` intervals.
+    """The rows of `see` after a change of a cluster that saw `before` fields.
 
     `mean`, for second moments: rows are copied, not scaled, and new ones start at the mean of
     their neuron, so that their first steps are no larger than those of others.
@@ -110,16 +110,16 @@ def inherit(see_IH: Array, lineage: Lineage, before: int, embedding: int, mean: 
     return np.concatenate([fresh_EH[:0], *(rows(origins) for _, origins in lineage)])
 
 
-def _kept(before: Sequence[Interval]) -> list[tuple[Interval, Mapping[int, float]]]:
-    return [(interval, {k: 1.0}) for k, interval in enumerate(before)]
+def _kept(before: Sequence[TextField]) -> list[tuple[TextField, Mapping[int, float]]]:
+    return [(field, {k: 1.0}) for k, field in enumerate(before)]
 
 
-def _position(cluster: Cluster, interval: Interval) -> int:
-    before = cluster.intervals
-    if interval not in before:
-        raise TopologyError(f"cluster {cluster.id} does not see {interval}")
-    return before.index(interval)
+def _position(cluster: Cluster, field: TextField) -> int:
+    before = cluster.text_fields
+    if field not in before:
+        raise TopologyError(f"cluster {cluster.id} does not see {field}")
+    return before.index(field)
 
 
 def _sorted(lineage: Lineage) -> Lineage:
-    return sorted(lineage, key=lambda own: own[0])
+    return sorted(lineage, key=lambda own: order_of(own[0]))

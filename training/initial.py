@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
-from luminanet.topology import Cluster, TextInput, Topology
+from luminanet.receptive import TextInput
+from luminanet.topology import Cluster, Topology
 
 READOUT_SCALE = 0.3
 EMBEDDING_SCALE = 0.02
@@ -13,7 +14,8 @@ EMBEDDING_SCALE = 0.02
 def initial_net(
     topology: Topology, seed: int, pixels_NCYX: NDArray[np.uint8] | None = None
 ) -> FrozenNet:
-    """Normal weights of variance 1 / inputs; connections that are there start with gate 1.
+    """Normal weights of variance 1 / inputs; connections that are there start with gate 1, echoes
+    silent.
 
     `pixels_NCYX`: training images, for the normalisation of an image network.
     """
@@ -37,7 +39,10 @@ def _cluster(topology: Topology, cluster: Cluster, rng: np.random.Generator) -> 
         bias_H=np.zeros(cluster.width, np.float32),
         hear_DH=_normal(rng, topology.channel, cluster.width),
         send_HD=_normal(rng, cluster.width, topology.channel),
-        readout_HO=_normal(rng, cluster.width, topology.outputs, READOUT_SCALE),
+        readout_HO=np.pad(
+            _normal(rng, cluster.width, topology.outputs, READOUT_SCALE),
+            ((0, 0), (0, topology.readouts - topology.outputs)),
+        ),
     )
 
 
@@ -55,7 +60,11 @@ def _head(
             for size in (width, topology.outputs)
             for make in (np.ones, np.zeros)
         ]
-        return TextHead(tables[0], *norms, *tables[1:])
+        output = tables[1] if len(tables) > 1 else None
+        echoes = len(topology.input.echoes)
+        salience = np.zeros((vocab, echoes), np.float32) if echoes else None
+        scale_in, bias_in, scale_out, bias_out = norms
+        return TextHead(tables[0], scale_in, bias_in, scale_out, bias_out, output, salience)
     bias = np.zeros(topology.outputs, np.float32)
     channels = topology.input.channels
     if pixels_NCYX is None:

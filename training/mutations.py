@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from luminanet.errors import TopologyError
-from luminanet.topology import Cluster, Connection, Interval, TextInput, Topology
+from luminanet.receptive import Interval, TextField, TextInput, text_field
+from luminanet.topology import Cluster, Connection, Topology
 from training.fields import Lineage, overlooking, refining, seeing
 
 
@@ -70,11 +71,10 @@ class Bus:
 
 @dataclass(frozen=True, slots=True)
 class See:
-    """Let a text cluster see the lags [start, stop) as well."""
+    """Let a text cluster see an interval of lags, or a recall, as well."""
 
     cluster: int
-    start: int
-    stop: int
+    field: TextField
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,10 @@ class Refine:
 
 @dataclass(frozen=True, slots=True)
 class Overlook:
-    """Let a text cluster no longer see the lags [start, stop)."""
+    """Let a text cluster no longer see a field."""
 
     cluster: int
-    start: int
-    stop: int
+    field: TextField
 
 
 FieldChange = See | Refine | Overlook
@@ -114,6 +113,8 @@ def recorded(raw: Mapping[str, Any]) -> Mutation:
     """Raises TopologyError when `raw` is not what `record` writes."""
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
     try:
+        if "field" in plain:
+            plain["field"] = text_field(plain["field"])
         return OPERATORS[plain.pop("operator")](**plain)
     except (KeyError, TypeError) as error:
         raise TopologyError(f"{dict(raw)} is not a mutation: {error}") from error
@@ -218,7 +219,7 @@ def bus(topology: Topology, source: int, target: int) -> list[Connection]:
 
 def look(topology: Topology, change: FieldChange) -> Topology:
     cluster = topology.cluster(change.cluster)
-    fields = tuple(interval for interval, _ in lineage(topology, change))
+    fields = tuple(field for field, _ in lineage(topology, change))
     clusters = [replace(c, fields=fields) if c == cluster else c for c in topology.clusters]
     return topology.having(clusters, topology.connections)
 
@@ -228,11 +229,10 @@ def lineage(topology: Topology, change: FieldChange) -> Lineage:
     cluster = topology.cluster(change.cluster)
     if not isinstance(topology.input, TextInput):
         raise TopologyError("only the fields of text clusters change")
-    interval = Interval(change.start, change.stop)
     match change:
-        case See():
-            return seeing(cluster, interval)
-        case Refine(middle=middle):
-            return refining(cluster, interval, middle)
-        case Overlook():
-            return overlooking(cluster, interval)
+        case See(field=field):
+            return seeing(cluster, field)
+        case Refine(start=start, middle=middle, stop=stop):
+            return refining(cluster, Interval(start, stop), middle)
+        case Overlook(field=field):
+            return overlooking(cluster, field)

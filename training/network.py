@@ -5,25 +5,25 @@ and these stacks (also for optimizer moments). Shape legend: K clusters of a gro
 clusters, B batch (images, or sequences x positions), T tokens, and the legend of frozen.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead, TextHead
-from luminanet.reference import NORM_EPSILON, field_indices
-from luminanet.topology import (
-    Activation,
-    Cluster,
-    ImageInput,
-    Interval,
-    TextInput,
-    Topology,
+from luminanet.frozen import (
+    SALIENCE_RATE,
+    SALIENCE_START,
+    ClusterWeights,
+    FrozenNet,
+    ImageHead,
+    TextHead,
 )
+from luminanet.receptive import TextInput
+from luminanet.reference import NORM_EPSILON
+from luminanet.topology import Activation, Topology
+from training.views import Group, ImageFields, TextFields, groups_of
 
 STACKED = {
     "see": "see_IH",
@@ -34,7 +34,7 @@ STACKED = {
 }
 TEXT_HEAD = (
     *("embed_VE", "norm_in_scale_E", "norm_in_bias_E"),
-    *("norm_out_scale_O", "norm_out_bias_O", "output_VO"),
+    *("norm_out_scale_O", "norm_out_bias_O", "output_VO", "salience_VF"),
 )
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation.GELU: F.gelu,
@@ -47,34 +47,6 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 Whitening = Mapping[int, Tensor]
 """Number of inputs I of a cluster -> the matrix [I, I] that stands before its `see` weights while
 they learn (whitening.py); sizes that are not in it have none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Clusters of one level with equal inputs and width, at positions first .. last-1."""
-
-    level: int
-    clusters: tuple[Cluster, ...]
-    inputs: int
-    first: int
-    below: int
-    """How many clusters lie on lower levels: positions 0 .. below-1."""
-
-    @property
-    def last(self) -> int:
-        return self.first + len(self.clusters)
-
-
-def groups_of(topology: Topology) -> tuple[Group, ...]:
-    def shape(cluster: Cluster) -> tuple[int, int, int]:
-        return cluster.level, topology.inputs(cluster), cluster.width
-
-    groups: list[Group] = []
-    for (level, inputs, _), members in groupby(sorted(topology.clusters, key=shape), shape):
-        first = groups[-1].last if groups else 0
-        below = sum(c.level < level for c in topology.clusters)
-        groups.append(Group(level, tuple(members), inputs, first, below))
-    return tuple(groups)
 
 
 def pack(net: FrozenNet) -> dict[str, Tensor]:
@@ -186,8 +158,30 @@ class Network(nn.Module):
     def features(self, tokens_BT: Tensor, probe_NN: Tensor | None = None) -> Tensor:
         """What comes before the output layer of a text network, [B, T, O]."""
         embedded_BTE = self.embed(tokens_BT)
-        out = self.two_pass(self.inputs(embedded_BTE), probe_NN).view(*tokens_BT.shape, -1)
+        read = self.two_pass(self.inputs(tokens_BT, embedded_BTE), probe_NN)
+        outputs = self.topology.outputs
+        out = read[:, :outputs]
+        if self.topology.readouts > outputs:
+            out = out + self.echo(tokens_BT, read[:, outputs:])
+        out = out.view(*tokens_BT.shape, -1)
         return self.norm(out + embedded_BTE if self.is_tied else out, "out", "O")
+
+    def echo(self, tokens_BT: Tensor, gates: Tensor) -> Tensor:
+        """What the echoes add to the output [B * T, O]; `gates` [B * T, F] (frozen.TextHead)."""
+        assert isinstance(self.inputs, TextFields)
+        shape, vocabulary = self.topology.input, self.vocabulary
+        assert isinstance(shape, TextInput)
+        rows_BTO, salience_BTF = F.embedding(tokens_BT, vocabulary), self.salience(tokens_BT)
+        total = rows_BTO.new_zeros(())
+        for f, field in enumerate(shape.echoes):
+            seen = self.inputs.look(tokens_BT, rows_BTO * salience_BTF[..., f : f + 1], [field])
+            total = total + gates[:, f : f + 1] * seen[field]
+        return total
+
+    def salience(self, tokens: Tensor) -> Tensor:
+        """How much each token counts in every echo, [..., F]."""
+        scaled = SALIENCE_RATE * F.embedding(tokens, self.get_parameter("salience_VF"))
+        return F.softplus(scaled + SALIENCE_START)
 
     def activity(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """What each cluster says and what it would like to hear, both [N, B, D]: its message,
@@ -195,7 +189,7 @@ class Network(nn.Module):
         if isinstance(self.inputs, ImageFields):
             hidden = self.settle(self.inputs(inputs), None)
         else:
-            hidden = self.settle(self.inputs(self.embed(inputs)), None)
+            hidden = self.settle(self.inputs(inputs, self.embed(inputs)), None)
         said = [h @ self.stack("send", g) for g, h in enumerate(hidden)]
         wanted = [h @ self.stack("hear", g).mT for g, h in enumerate(hidden)]
         return torch.cat(said), torch.cat(wanted)
@@ -209,7 +203,7 @@ class Network(nn.Module):
         return F.layer_norm(x, scale.shape, scale, bias, NORM_EPSILON)
 
     def two_pass(self, seen: list[Tensor], probe_NN: Tensor | None) -> Tensor:
-        """Sum of all readouts [B, O]; seen[g] is [K, B, I]."""
+        """Sum of all readouts [B, O], text: [B, O + F]; seen[g] is [K, B, I]."""
         return self.read(self.settle(seen, probe_NN))
 
     def settle(self, seen: list[Tensor], probe_NN: Tensor | None) -> list[Tensor]:
@@ -269,68 +263,3 @@ class Network(nn.Module):
 
 def _append(messages: Tensor | None, new: Tensor) -> Tensor:
     return new if messages is None else torch.cat([messages, new])
-
-
-class ImageFields(nn.Module):
-    """Images [B, C, Y, X] -> per group the normalised pixels its clusters see, [K, B, I]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, topology: Topology, head: ImageHead, groups: tuple[Group, ...]) -> None:
-        super().__init__()
-        shape = topology.input
-        assert isinstance(shape, ImageInput)
-        self.register_buffer("mean", torch.from_numpy(head.mean_C)[:, None, None])
-        self.register_buffer("std", torch.from_numpy(head.std_C)[:, None, None])
-        self.shapes = [(len(g.clusters), g.inputs) for g in groups]
-        for g, group in enumerate(groups):
-            indices = np.stack([field_indices(c, shape) for c in group.clusters])
-            self.register_buffer(f"indices_{g}", torch.from_numpy(indices.reshape(-1)))
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        pixels = ((images - self.mean) / self.std).flatten(1).t()
-        if torch.is_autocast_enabled(images.device.type):
-            pixels = pixels.to(torch.get_autocast_dtype(images.device.type))
-        pixels = pixels.contiguous()
-        return [
-            pixels[self.get_buffer(f"indices_{g}")].view(k, i, len(images)).transpose(1, 2)
-            for g, (k, i) in enumerate(self.shapes)
-        ]
-
-
-class TextFields(nn.Module):
-    """Embeddings [B, T, E] -> per group the pooled lags its clusters see, [K, B * T, I]."""
-
-    def __init__(self, topology: Topology, groups: tuple[Group, ...]) -> None:
-        super().__init__()
-        assert isinstance(topology.input, TextInput)
-        self.window = topology.input.window
-        self.intervals = [[c.intervals for c in group.clusters] for group in groups]
-
-    def forward(self, embedded_BTE: Tensor) -> list[Tensor]:
-        found = self.look(embedded_BTE, {i for g in self.intervals for own in g for i in own})
-        nothing = embedded_BTE.new_zeros(embedded_BTE[..., 0].numel(), 0)
-        return [
-            torch.stack([torch.cat([nothing, *(found[i] for i in fields)], 1) for fields in group])
-            for group in self.intervals
-        ]
-
-    def look(self, embedded_BTE: Tensor, intervals: Iterable[Interval]) -> dict[Interval, Tensor]:
-        """Every interval as it is seen from all positions, [B * T, E]."""
-        length = embedded_BTE.shape[1]
-        padded = F.pad(embedded_BTE, (0, 0, self.window, 0))
-        totals = F.pad(padded.float().cumsum(1), (0, 0, 1, 0))
-
-        def pooled(interval: Interval) -> Tensor:
-            """padded[:, window + t] is the token at t, lag 0."""
-            size = interval.stop - interval.start
-            low, high = self.window + 1 - interval.stop, self.window + 1 - interval.start
-            if size == 1:
-                view = padded[:, high - 1 : high - 1 + length]
-            else:
-                total = totals[:, high : high + length] - totals[:, low : low + length]
-                view = total / size**0.5
-            return view.flatten(0, 1).to(embedded_BTE.dtype)
-
-        return {interval: pooled(interval) for interval in sorted(intervals)}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from luminanet.topology import Interval
+from luminanet.receptive import TextField
 from training.candidates import brought
 from training.mutations import (
     Bus,
@@ -81,7 +81,7 @@ def overlook_field(view: View, policy: Policy) -> list[Mutation]:
 
 
 def change_fields(view: View, policy: Policy) -> list[Mutation]:
-    """The best fields to add or refine: one a cluster, and no interval twice, because what one
+    """The best fields to add or refine: one a cluster, and no field twice, because what one
     cluster learns from it changes what is left to learn for others."""
     if not view.building or not view.config.fields:
         return []
@@ -89,12 +89,12 @@ def change_fields(view: View, policy: Policy) -> list[Mutation]:
 
 
 def _apart(changes: Iterable[See | Refine]) -> Iterable[Mutation]:
-    clusters, intervals = set[int](), set[Interval]()
+    clusters, fields = set[int](), set[TextField]()
     for change in changes:
         new = set(brought(change))
-        if change.cluster not in clusters and not new & intervals:
+        if change.cluster not in clusters and not new & fields:
             clusters.add(change.cluster)
-            intervals |= new
+            fields |= new
             yield change
 
 

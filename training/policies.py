@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 
 from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
-from luminanet.topology import Connection, Interval, TextInput, Topology
-from training.candidates import candidates
+from luminanet.receptive import TextField, TextInput, order_of
+from luminanet.topology import Connection, Topology
+from training.candidates import brought, candidates
 from training.config import EvolutionConfig
 from training.mutations import Bus, Connect, Grow, Mutation, Overlook, Refine, See, apply, bus
 from training.price import FREE, added, possible, saved
 from training.signals import Signals
 
-Field = tuple[int, Interval]
+Field = tuple[int, TextField]
 """A cluster and what it sees."""
 
 
@@ -59,12 +60,12 @@ class View:
         outgoing = np.concatenate([weights.send_HD, weights.readout_HO], axis=1)
         return np.asarray(np.linalg.norm(outgoing, axis=1))
 
-    def weight(self, cluster: int, interval: Interval) -> float:
+    def weight(self, cluster: int, field: TextField) -> float:
         """The size of what a cluster does with a field: inputs are normed, so this is how loud
         the field is."""
-        seen, net = self.topology.cluster(cluster).intervals, self.net
+        seen, net = self.topology.cluster(cluster).text_fields, self.net
         size = self.topology.inputs(self.topology.cluster(cluster)) // len(seen)
-        at = seen.index(interval) * size
+        at = seen.index(field) * size
         return float(np.linalg.norm(net.clusters[cluster].see_IH[at : at + size]))
 
     def priced(self, mutation: Mutation) -> float:
@@ -135,10 +136,10 @@ class Policy:
         if not isinstance(view.topology.input, TextInput):
             return []
         old = [
-            (c.id, interval)
+            (c.id, field)
             for c in view.topology.clusters
-            for interval in c.intervals
-            if len(c.intervals) > 1 and (c.id, interval) not in view.fresh
+            for field in c.text_fields
+            if len(c.fields) > 1 and (c.id, field) not in view.fresh
         ]
 
         def score(field: Field) -> float:
@@ -147,7 +148,7 @@ class Policy:
             return self.seen(view, field) / max(saves, FREE)
 
         scores = {field: score(field) for field in old}
-        return [_without(field) for field in sorted(old, key=lambda field: (scores[field], field))]
+        return [_without(own) for own in sorted(old, key=lambda own: (scores[own], _of(own)))]
 
     def weakest(self, view: View) -> list[Connection]:
         """Connections that may be pruned, the worst first."""
@@ -174,8 +175,7 @@ def _open(view: View, link: Bus) -> bool:
 
 
 def _without(field: Field) -> Overlook:
-    cluster, interval = field
-    return Overlook(cluster, interval.start, interval.stop)
+    return Overlook(*field)
 
 
 def _chance(view: View, *what: int) -> float:
@@ -187,8 +187,12 @@ def _strength(view: View, connection: Connection) -> float:
     return abs(view.net.gates[connection]) * view.signals.activity.get(connection.source, 0.0)
 
 
-def _of(field: Field) -> tuple[int, int, int]:
-    return field[0], field[1].start, field[1].stop
+def _spelled(change: See | Refine) -> list[int]:
+    return [change.cluster, *(n for field in brought(change) for n in astuple(field))]
+
+
+def _of(field: Field) -> tuple[int, bool, tuple[int, ...]]:
+    return field[0], *order_of(field[1])
 
 
 POLICIES = {
@@ -196,8 +200,8 @@ POLICIES = {
         cluster=lambda view, c: _chance(view, c),
         absent=lambda view, c: _chance(view, c.source, c.target),
         present=lambda view, c: _chance(view, c.source, c.target),
-        unseen=lambda view, change: _chance(view, *astuple(change)),
-        seen=lambda view, field: _chance(view, *_of(field)),
+        unseen=lambda view, change: _chance(view, *_spelled(change)),
+        seen=lambda view, field: _chance(view, field[0], *astuple(field[1])),
         per_cost=False,
     ),
     "gradient": Policy(

@@ -10,7 +10,7 @@ drives, which is heard on the way back (Listener). What counts of it is
     repeated    the product of two batches' gradients, an estimate of the squared norm that is free
                 of the noise that their own squares would add
 
-Shape legend: that of network.py; M the neurons of all clusters, side by side, R intervals.
+Shape legend: that of network.py; M the neurons of all clusters, side by side, R fields.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,11 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from luminanet.topology import Interval
+from luminanet.receptive import TextField, in_order
 from training.candidates import candidates, direction
 from training.mutations import Refine, See
-from training.network import Network, TextFields
+from training.network import Network
+from training.views import TextFields
 
 Prospects = dict[See | Refine, float]
 SAMPLED = 4
@@ -75,7 +76,7 @@ def worth(model: Network, token_batches: Sequence[Tensor], wanted: Sequence[Tens
     `token_batches` [B, T] and `wanted` [B * T, M], what Listener took, of the same batches.
     """
     mixes = directions(model)
-    order = sorted({interval for mix in mixes.values() for interval in mix})
+    order = in_order({field for mix in mixes.values() for field in mix})
     columns, found = columns_of(model), Prospects()
     views = [_views(model, tokens, order) for tokens in token_batches]
     sums_REM = [
@@ -84,7 +85,7 @@ def worth(model: Network, token_batches: Sequence[Tensor], wanted: Sequence[Tens
     ]
     likeness_RR = _likeness(views[0])
     for change, mix in mixes.items():
-        at = [order.index(interval) for interval in mix]
+        at = [order.index(field) for field in mix]
         parts = sums_REM[0].new_tensor(list(mix.values()))
         own = [
             torch.tensordot(parts, sums[at][:, :, columns[change.cluster]], 1) for sums in sums_REM
@@ -102,12 +103,12 @@ def resonance(model: Network, tokens_BT: Tensor) -> Prospects:
     state: what fires together (Hebb)."""
     assert isinstance(model.inputs, TextFields)
     mixes = directions(model)
-    order = sorted({interval for mix in mixes.values() for interval in mix})
-    hidden = model.settle(model.inputs(model.embed(tokens_BT)), None)
+    order = in_order({field for mix in mixes.values() for field in mix})
+    hidden = model.settle(model.inputs(tokens_BT, model.embed(tokens_BT)), None)
     hidden_BM = _standard(side_by_side(hidden).float())
     views = dict(zip(order, _views(model, tokens_BT, order), strict=True))
     columns, found = columns_of(model), Prospects()
-    seen: dict[frozenset[tuple[Interval, float]], Tensor] = {}
+    seen: dict[frozenset[tuple[TextField, float]], Tensor] = {}
     for change, mix in mixes.items():
         key = frozenset(mix.items())
         if key not in seen:
@@ -117,7 +118,7 @@ def resonance(model: Network, tokens_BT: Tensor) -> Prospects:
     return found
 
 
-def directions(model: Network) -> dict[See | Refine, dict[Interval, float]]:
+def directions(model: Network) -> dict[See | Refine, dict[TextField, float]]:
     topology = model.topology
     return {
         change: direction(change, topology.cluster(change.cluster).intervals)
@@ -135,15 +136,15 @@ def columns_of(model: Network) -> dict[int, slice]:
     return found
 
 
-def _views(model: Network, tokens_BT: Tensor, intervals: Sequence[Interval]) -> list[Tensor]:
-    """What is seen of each interval, less its mean, [B * T, E]."""
+def _views(model: Network, tokens_BT: Tensor, fields: Sequence[TextField]) -> list[Tensor]:
+    """What is seen of each field, less its mean, [B * T, E]."""
     assert isinstance(model.inputs, TextFields)
-    found = model.inputs.look(model.embed(tokens_BT), intervals)
-    return [found[interval] - found[interval].mean(0) for interval in intervals]
+    found = model.inputs.look(tokens_BT, model.embed(tokens_BT), fields)
+    return [found[field] - found[field].mean(0) for field in fields]
 
 
 def _likeness(views: Sequence[Tensor]) -> Tensor:
-    """The covariance of each two intervals [R, R], its mean over all inputs E; from some of the
+    """The covariance of each two fields [R, R], its mean over all inputs E; from some of the
     positions."""
     some = torch.stack([view[::SAMPLED].float().flatten() for view in views])
     return some @ some.T / some.shape[1]

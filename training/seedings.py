@@ -1,17 +1,10 @@
 """The topologies that runs start from; evolution changes them from there."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from luminanet.topology import (
-    Activation,
-    Cluster,
-    Connection,
-    ImageInput,
-    Interval,
-    Patch,
-    TextInput,
-    Topology,
-)
+from luminanet.receptive import ImageInput, Interval, Patch, Recall, TextInput
+from luminanet.topology import Activation, Cluster, Connection, Topology
 
 
 def _grid(size: int, step: int, channels: tuple[int, ...]) -> list[Patch]:
@@ -86,7 +79,10 @@ def lags_text(width: int, channel: int, vocab_size: int) -> Topology:
 
 def bus_text(width: int, channel: int, vocab_size: int) -> Topology:
     """`lags_text` with each level hearing all of the other from the start."""
-    seed = lags_text(width, channel, vocab_size)
+    return _buses(lags_text(width, channel, vocab_size))
+
+
+def _buses(seed: Topology) -> Topology:
     levels = [(c.id, c.level) for c in seed.clusters]
     links = [Connection(source=s, target=t) for s, a in levels for t, b in levels if a != b]
     return seed.having(seed.clusters, links)
@@ -108,6 +104,28 @@ def lean_text(width: int, channel: int, vocab_size: int) -> Topology:
     return _text(LAGS, _untied(vocab_size), width, channel)
 
 
+# What each level sees: clusters that see the same share one product when they are served.
+RECALLS = (Recall(1), Recall(2))
+NEWEST = (Interval(0, 1), Interval(1, 2), Interval(2, 3), *RECALLS)
+BEFORE = ((0, 1), (3, 4), (4, 5), (5, 7), (7, 11), (11, 19), (19, 35))
+# What is said again: the newest words, the last sentences, and what is recalled.
+ECHOES = (Interval(0, 16), Interval(0, 64), *RECALLS)
+
+
+def echo_text(width: int, channel: int, vocab_size: int) -> Topology:
+    """Four clusters that see the newest lags and what is recalled, above them four that see what
+    was before; unconnected. What lies farther back sounds in echoes."""
+    shape = TextInput(vocab_size, 64, 128, tied=False, echoes=ECHOES)
+    seed = _text([BEFORE] * 8, shape, width, channel)
+    clusters = [replace(c, fields=c.fields if c.level else NEWEST) for c in seed.clusters]
+    return seed.having(clusters, ())
+
+
+def echo_bus_text(width: int, channel: int, vocab_size: int) -> Topology:
+    """`echo_text` with each level hearing all of the other from the start."""
+    return _buses(echo_text(width, channel, vocab_size))
+
+
 def few_text(width: int, channel: int, vocab_size: int) -> Topology:
     """Eight clusters on doubling intervals, two levels of four, unconnected."""
     fields = [tuple(sorted(((0, 1), lags))) for lags in FEW]
@@ -122,4 +140,6 @@ SEEDINGS = {
     "bus": bus_text,
     "lean": lean_text,
     "few": few_text,
+    "echo": echo_text,
+    "echo-bus": echo_bus_text,
 }

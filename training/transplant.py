@@ -23,7 +23,8 @@ from enum import Enum, auto
 import numpy as np
 
 from luminanet.frozen import Array, ClusterWeights, FrozenNet
-from luminanet.topology import Connection, TextInput, Topology
+from luminanet.receptive import TextInput
+from luminanet.topology import Connection, Topology
 from training.fields import inherit
 from training.mutations import (
     Bus,

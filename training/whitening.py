@@ -16,7 +16,8 @@ from torch import Tensor
 
 from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead
 from training.batches import scale
-from training.network import ImageFields, Whitening, groups_of
+from training.network import Whitening
+from training.views import ImageFields, groups_of
 
 IMAGES = 4000
 """So many of the first training images are measured."""

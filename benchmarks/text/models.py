@@ -28,7 +28,7 @@ from luminanet.manifest import (
     Runtime,
     Task,
 )
-from luminanet.topology import TextInput
+from luminanet.receptive import TextInput
 from training.checkpoint import load
 
 CHECKPOINT = "ckpt.pt"

@@ -24,7 +24,7 @@ from luminanet.errors import CheckpointError, DataError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
 from luminanet.manifest import Family, Precision
-from luminanet.topology import TextInput
+from luminanet.receptive import TextInput
 from serving.runtime import OrtCpu
 from tests.datasets import write_stories
 from tests.nets import (

@@ -18,9 +18,9 @@ from export.unroll import unroll
 from luminanet.errors import ExportError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
+from luminanet.receptive import TextInput
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import INPUTS, Sampling, choose
-from luminanet.topology import TextInput
 from tests.nets import random_gpt2, random_net, random_weights, tiny_text_topology
 from training.checkpoint import load
 

@@ -18,15 +18,9 @@ from export.unroll import unroll
 from luminanet import cost
 from luminanet.errors import ExportError
 from luminanet.frozen import FrozenNet, TextHead
+from luminanet.receptive import ImageInput, Patch
 from luminanet.reference import forward
-from luminanet.topology import (
-    Activation,
-    Cluster,
-    Connection,
-    ImageInput,
-    Patch,
-    Topology,
-)
+from luminanet.topology import Activation, Cluster, Connection, Topology
 from tests.export.test_unroll import inputs_of, run
 from tests.nets import (
     LABELS,

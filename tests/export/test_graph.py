@@ -31,11 +31,12 @@ def test_pooling_costs_its_matrix_times_the_width_of_what_is_pooled() -> None:
     assert macs(graph.build()) == 2 * 4 * 8
 
 
-def test_a_product_of_two_activations_is_not_counted() -> None:
+def test_a_product_of_two_activations_counts_for_one_row() -> None:
     graph = Graph("attention")
-    graph.input("x", np.float32, ["batch", 3, 3])
-    graph.node("MatMul", ["x", "x"], "y")
-    assert macs(graph.build()) == 0
+    graph.input("x", np.float32, ["batch", 2, 3])
+    graph.input("y", np.float32, ["batch", 3, 5])
+    graph.node("MatMul", ["x", "y"], "z")
+    assert macs(graph.build()) == 2 * 3 * 5
 
 
 def test_a_constant_can_be_shared_but_not_replaced() -> None:

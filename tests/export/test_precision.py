@@ -29,16 +29,8 @@ from export.verify import empty_cache
 from luminanet.errors import ExportError, VerificationError
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
 from luminanet.manifest import Precision
-from luminanet.topology import (
-    Activation,
-    Cluster,
-    Connection,
-    ImageInput,
-    Interval,
-    Patch,
-    TextInput,
-    Topology,
-)
+from luminanet.receptive import ImageInput, Interval, Patch, TextInput
+from luminanet.topology import Activation, Cluster, Connection, Topology
 from tests.nets import random_gpt2, random_net, random_weights
 
 INT8 = (Precision.INT8, Precision.INT8_BATCH)

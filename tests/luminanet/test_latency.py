@@ -12,7 +12,8 @@ from export.forms import Form
 from export.unroll import unroll
 from luminanet.errors import ArtifactError, TopologyError
 from luminanet.latency import Coefficients, counts, latency_us, measured, predict_us, read, write
-from luminanet.topology import Cluster, Connection, Interval, Topology
+from luminanet.receptive import Interval, Recall, TextField, TextInput
+from luminanet.topology import Activation, Cluster, Connection, Topology
 from luminanet.work import FORMS, work
 from tests.nets import random_net, random_weights, tiny_image_topology, tiny_text_topology
 
@@ -32,7 +33,8 @@ def text(levels: list[int], links: list[tuple[int, int]], width: int = 64) -> To
 @settings(max_examples=60)
 @given(SEEDS)
 def test_the_work_is_nearly_what_the_exported_graph_does(seed: int) -> None:
-    net = random_net(seed, text=True)
+    topology = replace(random_net(seed, text=True).topology, activation=Activation.GELU)
+    net = random_weights(topology)
     for form in FORMS:
         graph, counted = work_of(unroll(net, Form(form))), work(net.topology)[form]
         assert counted.nodes == pytest.approx(graph.nodes, rel=0.35, abs=4)
@@ -40,9 +42,25 @@ def test_the_work_is_nearly_what_the_exported_graph_does(seed: int) -> None:
         assert multiplied == pytest.approx(graph.macs, rel=0.2)
 
 
-def test_the_work_of_levels_on_a_bus_is_exact() -> None:
+ECHOES = {
+    "none": ((), ()),
+    "recalls are seen": ((Recall(1),), ()),
+    "two are": ((Recall(1), Recall(3)), ()),
+    "an interval is echoed": ((), (Interval(0, 8),)),
+    "recalls are both": ((Recall(1), Recall(2)), (Interval(0, 8), Recall(1), Recall(2))),
+}
+
+
+@pytest.mark.parametrize(("seen", "echoes"), ECHOES.values(), ids=ECHOES)
+def test_the_work_of_levels_on_a_bus_is_exact(
+    seen: tuple[Recall, ...], echoes: tuple[TextField, ...]
+) -> None:
     links = [(s, t) for s in range(6) for t in range(6) if (s < 3) != (t < 3)]
-    net = random_weights(text([0, 0, 0, 1, 1, 1], links))
+    plain = text([0, 0, 0, 1, 1, 1], links)
+    assert isinstance(plain.input, TextInput)
+    clusters = [replace(c, fields=(*c.text_fields, *seen)) for c in plain.clusters]
+    source = replace(plain.input, echoes=echoes)
+    net = random_weights(replace(plain, input=source, clusters=tuple(clusters)))
     for form in FORMS:
         graph, counted = work_of(unroll(net, Form(form))), work(net.topology)[form]
         assert (counted.nodes, counted.steps) == (graph.nodes, graph.steps)

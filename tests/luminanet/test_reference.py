@@ -4,17 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead
-from luminanet.reference import NO_TOKEN, field_indices, forward, gelu, pool
-from luminanet.topology import (
-    Activation,
-    Cluster,
-    Connection,
-    ImageInput,
-    Interval,
-    Patch,
-    Topology,
-)
+from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead, TextHead
+from luminanet.receptive import ImageInput, Interval, Patch, Recall, TextInput
+from luminanet.reference import NO_TOKEN, field_indices, forward, gelu, layer_norm, pool, recall
+from luminanet.topology import Activation, Cluster, Connection, Topology
 from tests.nets import random_weights, tiny_image_topology, tiny_text_topology
 
 
@@ -71,6 +64,58 @@ def test_positions_before_the_text_count_as_nothing() -> None:
     moved[0, 0] = 9
     assert not np.allclose(forward(net, tokens), forward(net, moved))
     assert np.isfinite(forward(net, tokens)).all()
+
+
+@pytest.mark.parametrize(
+    ("window", "order", "expected"),
+    [
+        ([7, 5, 9, 5], 1, 9),
+        ([5, 1, 5, 2, 5], 1, 2),  # the last time, not the first
+        ([5, 5], 1, 5),
+        ([3, 4, 8, 4, 9, 3, 4], 2, 8),  # 4 alone came later
+        ([4, 8, 3, 4], 2, NO_TOKEN),  # a pair that began before the window is not there
+        ([1, 2, 3], 1, NO_TOKEN),
+        ([NO_TOKEN, NO_TOKEN, 6], 1, NO_TOKEN),
+        ([NO_TOKEN, 6, NO_TOKEN, 6], 2, NO_TOKEN),  # nothing is like nothing
+    ],
+)
+def test_what_followed_when_the_newest_tokens_were_last_there(
+    window: list[int], order: int, expected: int
+) -> None:
+    assert recall(np.array([window]), order).tolist() == [expected]
+
+
+def test_an_echo_adds_what_it_sees_as_loud_as_the_gates_say() -> None:
+    """By hand, on a network whose clusters read out gates alone."""
+    shape = TextInput(6, 4, 8, tied=False, echoes=(Interval(1, 5), Recall(1)))
+    clusters = (Cluster(0, 0, 3, (Interval(0, 1),)), Cluster(1, 0, 3, (Interval(0, 2),)))
+    net = random_weights(Topology(shape, 2, 5, Activation.TANH, clusters))
+    for weights in net.clusters.values():
+        weights.readout_HO[:, :5] = 0
+    head = net.head
+    assert isinstance(head, TextHead)
+    assert head.salience_VF is not None
+    window = np.array([0, 1, 2, 3, 4, 5, 2, 3])
+    gates_F = sum(
+        np.tanh(pool(embedded(net, window)[None, ::-1], c.intervals[0])[0] @ w.see_IH + w.bias_H)
+        @ w.readout_HO[:, 5:]
+        for c, w in ((c, net.clusters[c.id]) for c in clusters)
+    )
+    loud_VF = np.log(1 + np.exp(10 * head.salience_VF.astype(float)) * (math.e - 1))
+    table_VO = head.vocabulary_VO.astype(float)
+    interval_O = sum(loud_VF[v, 0] * table_VO[v] for v in window[3:7]) / 2
+    recalled_O = loud_VF[4, 1] * table_VO[4]  # 3 was there before, and 4 followed
+    out_O = np.asarray(gates_F)[0] * interval_O + np.asarray(gates_F)[1] * recalled_O
+    normed = (out_O - out_O.mean()) / np.sqrt(out_O.var() + 1e-5)
+    normed = normed * head.norm_out_scale_O + head.norm_out_bias_O
+    assert forward(net, window[None])[0] == pytest.approx(normed @ table_VO.T, abs=1e-9)
+
+
+def embedded(net: FrozenNet, tokens: np.ndarray) -> np.ndarray:
+    assert isinstance(net.head, TextHead)
+    head = net.head
+    table_VE = layer_norm(head.embed_VE, head.norm_in_scale_E, head.norm_in_bias_E)
+    return np.asarray(table_VE[tokens])
 
 
 def test_images_are_normalised_per_channel() -> None:

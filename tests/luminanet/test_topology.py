@@ -5,16 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luminanet.errors import TopologyError
-from luminanet.topology import (
-    Cluster,
-    Connection,
-    ImageInput,
-    Interval,
-    Kind,
-    Patch,
-    TextInput,
-    Topology,
-)
+from luminanet.receptive import ImageInput, Interval, Patch, Recall, TextField, TextInput
+from luminanet.topology import Cluster, Connection, Kind, Topology
 from tests.nets import random_net, random_topology, tiny_image_topology, tiny_text_topology
 
 SEEDS = st.integers(0, 10_000)
@@ -91,6 +83,27 @@ def test_text_clusters_look_only_inside_the_window() -> None:
     outside = Cluster(9, 0, 4, (Interval(0, 17),))
     with pytest.raises(TopologyError, match="window of 16"):
         topology.having([*topology.clusters, outside], topology.connections)
+
+
+@pytest.mark.parametrize("field", [Recall(0), Recall(16), Interval(3, 3), Interval(0, 17)])
+def test_what_is_not_in_the_window_is_neither_seen_nor_echoed(field: TextField) -> None:
+    topology = tiny_text_topology(50)
+    assert isinstance(topology.input, TextInput)
+    with pytest.raises(TopologyError, match="echo"):
+        replace(topology, input=replace(topology.input, echoes=(field,)))
+    with pytest.raises(TopologyError, match="cluster 0"):
+        topology.having([Cluster(0, 0, 4, (field,))], ())
+
+
+def test_echoes_are_in_order_and_each_is_there_once() -> None:
+    topology = tiny_text_topology(50)
+    assert isinstance(topology.input, TextInput)
+    echoes = (Recall(2), Interval(0, 8), Recall(1), Interval(0, 4))
+    found = replace(topology.input, echoes=echoes)
+    assert found.echoes == (Interval(0, 4), Interval(0, 8), Recall(1), Recall(2))
+    assert (found.echo_reach, found.echoed) == (8, 10)
+    with pytest.raises(TopologyError, match="twice"):
+        replace(topology, input=replace(topology.input, echoes=2 * echoes[:1]))
 
 
 def test_the_output_layer_of_text_is_tied_to_the_embedding() -> None:

@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luminanet.topology import Activation, Cluster, Connection, ImageInput, Topology
+from luminanet.receptive import ImageInput
+from luminanet.topology import Activation, Cluster, Connection, Topology
 from luminanet.visits import Visit, schedule, stages
 from tests.nets import random_topology
 

@@ -14,7 +14,8 @@ from export.pack import Label
 from luminanet.errors import ArtifactError
 from luminanet.gpt2 import Gpt2Config
 from luminanet.manifest import Family
-from luminanet.topology import Cluster, Connection, ImageInput, Patch, Topology
+from luminanet.receptive import ImageInput, Patch
+from luminanet.topology import Cluster, Connection, Topology
 from serving.classifier import ImageBatch
 from serving.models import Models, load
 from serving.runtime import Arrays, Backend, ByBatch, Step, Tensor

@@ -13,8 +13,9 @@ from luminanet.artifact import write
 from luminanet.errors import ArtifactError
 from luminanet.gpt2 import Gpt2Config
 from luminanet.manifest import Family
+from luminanet.receptive import Interval, TextInput
 from luminanet.sampling import Sampling
-from luminanet.topology import Activation, Cluster, Connection, Interval, TextInput, Topology
+from luminanet.topology import Activation, Cluster, Connection, Topology
 from serving.metrics import Metrics
 from serving.models import Models, load
 from serving.service import Service, _sequences

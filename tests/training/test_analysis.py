@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from luminanet.errors import CheckpointError, TopologyError
 from luminanet.frozen import FrozenNet
-from luminanet.topology import Cluster, Connection, Interval, Kind, TextInput, Topology
+from luminanet.receptive import Interval, TextInput
+from luminanet.topology import Cluster, Connection, Kind, Topology
 from tests.nets import random_gpt2, random_net, random_topology, random_weights, tiny_image_topology
 from training import checkpoint
 from training.analysis.__main__ import main

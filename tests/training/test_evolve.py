@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from luminanet.topology import Connection, Interval
+from luminanet.receptive import Interval
+from luminanet.topology import Connection
 from training.batches import ImageSource
 from training.config import PRESETS, EvolutionConfig
 from training.evolve import (
@@ -97,7 +98,7 @@ def test_new_connections_are_young_for_three_events() -> None:
 
 def test_new_fields_are_fresh_for_three_events() -> None:
     made = Event(4, 0, 0.0, "see", [[0, 3, 4]], 1.0, 1.0, True, 1, 1, 1)
-    made = replace(made, mutations=[record(See(0, 3, 4)), record(Refine(1, 4, 5, 8))])
+    made = replace(made, mutations=[record(See(0, Interval(3, 4))), record(Refine(1, 4, 5, 8))])
     gone = Event(4, 0, 0.0, "overlook", [[0, 3, 4]], 1.0, 1.0, True, 1, 1, 1)
     found = {(0, Interval(3, 4)), (1, Interval(4, 5)), (1, Interval(5, 8))}
     assert fresh([made, gone], 6) == found

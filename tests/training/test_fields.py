@@ -1,6 +1,6 @@
 """Receptive fields change without changing the function, whatever the topology."""
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from luminanet.errors import TopologyError
 from luminanet.frozen import FrozenNet
+from luminanet.receptive import Interval, Recall, TextField, TextInput
 from luminanet.reference import forward
-from luminanet.topology import Cluster, Interval, TextInput
+from luminanet.topology import Cluster
 from tests.nets import random_net, random_weights, tiny_image_topology, tiny_text_topology
 from training.candidates import brought, candidates, direction
 from training.fields import middles, widens
@@ -24,6 +25,10 @@ TEXT = tiny_text_topology(300)
 
 def cluster_of(net: FrozenNet, seed: int) -> Cluster:
     return net.topology.clusters[seed % len(net.clusters)]
+
+
+def field_of(net: FrozenNet, seed: int) -> TextField:
+    return Recall(1 + seed % 3) if seed % 4 == 0 else interval(net, seed)
 
 
 def interval(net: FrozenNet, seed: int) -> Interval:
@@ -54,11 +59,11 @@ def change(net: FrozenNet, *mutations: See | Refine | Overlook | Bus) -> float:
 @given(SEEDS)
 def test_seeing_more_keeps_every_logit(seed: int) -> None:
     net = random_net(seed, text=True)
-    cluster, new = cluster_of(net, seed), interval(net, seed)
+    cluster, new = cluster_of(net, seed), field_of(net, seed)
     assume(new not in cluster.fields)
-    see = See(cluster.id, new.start, new.stop)
+    see = See(cluster.id, new)
     assert change(net, see) <= TOLERANCE
-    assert change(net, see, Overlook(*astuple(see))) <= TOLERANCE
+    assert change(net, see, Overlook(see.cluster, see.field)) <= TOLERANCE
 
 
 @given(SEEDS, st.integers(1, 11))
@@ -84,7 +89,7 @@ def test_a_part_that_is_seen_already_takes_up_the_weights_of_the_whole(
     middle = whole.start + 1 + offset % (whole.stop - whole.start - 1)
     part = Interval(whole.start, middle)
     assume(not {part, Interval(middle, whole.stop)} & set(cluster.intervals))
-    see = See(cluster.id, part.start, part.stop)
+    see = See(cluster.id, part)
     refine = Refine(cluster.id, whole.start, middle, whole.stop)
     after = apply(apply(net.topology, see), refine)
     assert len(after.cluster(cluster.id).fields) == len(cluster.fields) + 1
@@ -130,7 +135,7 @@ def test_moments_follow_the_rows() -> None:
     squared = replace(
         net, clusters={i: replace(w, see_IH=w.see_IH**2) for i, w in net.clusters.items()}
     )
-    see, refine = See(1, 1, 2), Refine(1, 2, 4, 16)
+    see, refine = See(1, Interval(1, 2)), Refine(1, 2, 4, 16)
     first = transplant(net, see, role=Role.FIRST_MOMENT).clusters[1].see_IH.reshape(3, 16, -1)
     assert not first[1].any()
     second = transplant(squared, see, role=Role.SECOND_MOMENT).clusters[1].see_IH
@@ -145,8 +150,8 @@ def test_moments_follow_the_rows() -> None:
 
 
 def test_fields_stay_sorted_so_that_clusters_that_see_the_same_share_a_product() -> None:
-    one = apply(apply(TEXT, See(0, 5, 6)), See(0, 2, 4))
-    two = apply(apply(TEXT, See(0, 2, 4)), See(0, 5, 6))
+    one = apply(apply(TEXT, See(0, Interval(5, 6))), See(0, Interval(2, 4)))
+    two = apply(apply(TEXT, See(0, Interval(2, 4))), See(0, Interval(5, 6)))
     assert one == two
     assert one.cluster(0).intervals == tuple(sorted(one.cluster(0).intervals))
 
@@ -154,15 +159,15 @@ def test_fields_stay_sorted_so_that_clusters_that_see_the_same_share_a_product()
 @pytest.mark.parametrize(
     "mutation",
     [
-        See(0, 0, 1),
-        See(0, 3, 3),
-        See(0, 0, 17),
-        See(9, 3, 4),
+        See(0, Interval(0, 1)),
+        See(0, Interval(3, 3)),
+        See(0, Interval(0, 17)),
+        See(9, Interval(3, 4)),
         Refine(0, 0, 1, 1),
         Refine(1, 2, 2, 16),
         Refine(1, 2, 16, 16),
         Refine(1, 2, 4, 15),
-        Overlook(0, 3, 4),
+        Overlook(0, Interval(3, 4)),
         Bus(0, 5),
     ],
 )
@@ -179,13 +184,13 @@ def test_levels_that_are_connected_already_are_refused() -> None:
 
 def test_pixels_do_not_change() -> None:
     with pytest.raises(TopologyError, match="only the fields of text"):
-        apply(tiny_image_topology(), See(0, 0, 1))
+        apply(tiny_image_topology(), See(0, Interval(0, 1)))
     assert candidates(tiny_image_topology()) == []
 
 
 def test_overlooking_does_change_the_logits() -> None:
     net = random_weights(TEXT)
-    assert change(net, Overlook(1, 0, 1)) > TOLERANCE
+    assert change(net, Overlook(1, Interval(0, 1))) > TOLERANCE
 
 
 # ---------------------------------------------------------------------- candidates
@@ -200,11 +205,14 @@ def test_every_candidate_can_be_done_and_adds_what_was_not_seen(seed: int) -> No
     for mutation in found:
         after = apply(net.topology, mutation).cluster(mutation.cluster)
         before = net.topology.cluster(mutation.cluster)
-        assert widens(before.intervals, after.intervals)
+        is_recall = isinstance(mutation, See) and isinstance(mutation.field, Recall)
+        assert is_recall or widens(before.intervals, after.intervals)
+        assert set(before.text_fields) < set(after.text_fields) or isinstance(mutation, Refine)
 
 
-def pooled(interval: Interval, window: int = 12) -> np.ndarray:
+def pooled(interval: TextField, window: int = 12) -> np.ndarray:
     """What an interval takes of each lag."""
+    assert isinstance(interval, Interval)
     lags = np.zeros(window)
     lags[interval.start : interval.stop] = 1 / np.sqrt(interval.stop - interval.start)
     return lags
@@ -216,10 +224,13 @@ def test_the_direction_of_a_change_is_new_and_of_length_one(seed: int) -> None:
     net = random_net(seed, text=True)
     for mutation in candidates(net.topology):
         seen = net.topology.cluster(mutation.cluster).intervals
-        after = apply(net.topology, mutation).cluster(mutation.cluster).intervals
+        after = apply(net.topology, mutation).cluster(mutation.cluster).text_fields
         mix = direction(mutation, seen)
         assert set(mix) <= set(after)
         assert set(brought(mutation)) & set(mix)
+        if isinstance(mutation, See) and isinstance(mutation.field, Recall):
+            assert mix == {mutation.field: 1.0}
+            continue
         lags = np.sum([part * pooled(interval) for interval, part in mix.items()], 0)
         assert np.linalg.norm(lags) == pytest.approx(1)
         for interval in seen:
@@ -230,7 +241,7 @@ def test_the_direction_of_a_refinement_is_what_the_sum_does_not_tell() -> None:
     """Two parts of equal length: their difference."""
     mix = direction(Refine(0, 4, 6, 8), [Interval(0, 1), Interval(4, 8)])
     assert mix == pytest.approx({Interval(4, 6): 0.5**0.5, Interval(6, 8): -(0.5**0.5)})
-    assert direction(See(0, 3, 4), [Interval(0, 1)]) == {Interval(3, 4): 1.0}
+    assert direction(See(0, Interval(3, 4)), [Interval(0, 1)]) == {Interval(3, 4): 1.0}
 
 
 def test_what_can_be_told_already_is_no_candidate() -> None:
@@ -240,9 +251,9 @@ def test_what_can_be_told_already_is_no_candidate() -> None:
     cluster = Cluster(0, 0, 4, seen)
     topology = replace(TEXT, clusters=(cluster,), connections=())
     found = candidates(topology)
-    assert See(0, 1, 4) not in found
+    assert See(0, Interval(1, 4)) not in found
     assert Refine(0, 0, 1, 4) not in found
-    assert {See(0, 1, 2), See(0, 8, 16), Refine(0, 0, 2, 4)} <= set(found)
+    assert {See(0, Interval(1, 2)), See(0, Interval(8, 16)), Refine(0, 0, 2, 4)} <= set(found)
 
 
 def test_middles_are_finer_where_lags_are_near() -> None:

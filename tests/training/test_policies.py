@@ -8,7 +8,8 @@ from luminanet.cost import macs
 from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from luminanet.latency import latency_us
-from luminanet.topology import Connection, Interval, Kind
+from luminanet.receptive import Interval
+from luminanet.topology import Connection, Kind
 from tests.nets import random_weights, tiny_image_topology, tiny_text_topology
 from training.candidates import candidates
 from training.config import EvolutionConfig
@@ -156,7 +157,8 @@ TEXT_SIGNALS = Signals(
     activity={0: 9.0, 1: 1.0, 2: 2.0},
     worth=dict.fromkeys(LINKS, 1.0),
     agreement=dict.fromkeys(LINKS, 1.0),
-    prospects=PROSPECTS | {See(0, 3, 4): 50.0, See(1, 3, 4): 40.0, See(0, 5, 6): 30.0},
+    prospects=PROSPECTS
+    | {See(0, Interval(3, 4)): 50.0, See(1, Interval(3, 4)): 40.0, See(0, Interval(5, 6)): 30.0},
     resonance=PROSPECTS | {Refine(1, 2, 6, 16): 50.0},
 )
 
@@ -168,10 +170,10 @@ def text_view(number: int = 0, net: FrozenNet = TEXT, **changes: Any) -> View:
 
 def test_fields_are_taken_by_their_signal_once_a_cluster_and_interval() -> None:
     gradient = change_fields(text_view(), POLICIES["gradient"])
-    assert gradient[0] == See(0, 3, 4)
+    assert gradient[0] == See(0, Interval(3, 4))
     assert isinstance(gradient[1], See | Refine)
     assert gradient[1].cluster != 0
-    assert gradient[1] != See(1, 3, 4)
+    assert gradient[1] != See(1, Interval(3, 4))
     assert change_fields(text_view(), POLICIES["hebbian"])[0] == Refine(1, 2, 6, 16)
     assert change_fields(replace(text_view(), config=CONFIG), POLICIES["gradient"]) == []
 
@@ -181,9 +183,9 @@ def test_of_equal_fields_the_one_that_is_looked_up_anyway_comes_first() -> None:
     shared = {i for c in TEXT.topology.clusters for i in c.intervals}
     first = change_fields(equal, POLICIES["gradient"])[0]
     assert isinstance(first, See)
-    single = first.stop - first.start == 1
-    assert single or Interval(first.start, first.stop) in shared
-    pooled, known = See(0, 4, 8), See(0, 2, 16)
+    assert isinstance(first.field, Interval)
+    assert first.field.stop - first.field.start == 1 or first.field in shared
+    pooled, known = See(0, Interval(4, 8)), See(0, Interval(2, 16))
     assert added(TEXT.topology, known, CONFIG) < added(TEXT.topology, pooled, CONFIG)
 
 
@@ -203,14 +205,14 @@ def test_the_field_that_gives_least_for_its_cost_is_tried_without() -> None:
     weights = replace(TEXT.clusters[1], see_IH=quiet)
     net = replace(TEXT, clusters={**TEXT.clusters, 1: weights})
     gradient = POLICIES["gradient"]
-    assert overlook_field(text_view(1, net), gradient) == [Overlook(1, 0, 1)]
+    assert overlook_field(text_view(1, net), gradient) == [Overlook(1, Interval(0, 1))]
     safe = replace(text_view(1, net), fresh=frozenset({(1, Interval(0, 1))}))
     tried = overlook_field(safe, gradient)
-    assert tried != [Overlook(1, 0, 1)]
-    assert tried != [Overlook(2, 0, 4)]  # the only one of its cluster
+    assert tried != [Overlook(1, Interval(0, 1))]
+    assert tried != [Overlook(2, Interval(0, 4))]  # the only one of its cluster
     assert overlook_field(text_view(0, net), gradient) == []
     spent = text_view(0, net, max_macs=macs(net.topology))
-    assert overlook_field(spent, gradient) == [Overlook(1, 0, 1)]
+    assert overlook_field(spent, gradient) == [Overlook(1, Interval(0, 1))]
 
 
 def test_a_bus_is_made_where_it_promises_more_per_cost_than_single_connections() -> None:

@@ -11,18 +11,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from luminanet.frozen import FrozenNet
-from luminanet.topology import TextInput
+from luminanet.receptive import Interval, TextInput
 from tests.nets import random_net, random_weights, tiny_text_topology
 from training.batches import TextSource
 from training.candidates import candidates, direction
 from training.config import PRESETS
 from training.data import Tokens
 from training.mutations import Refine, See
-from training.network import Network, TextFields
+from training.network import Network
 from training.prospects import SAMPLED, Listener, resonance, worth
 from training.signals import measure
 from training.trainer import Trainer
 from training.transplant import transplant
+from training.views import TextFields
 
 SEEDS = st.integers(0, 100_000)
 
@@ -49,7 +50,7 @@ def by_differences(net: FrozenNet, change: See | Refine, tokens_BT: torch.Tensor
     assert isinstance(net.topology.input, TextInput)
     size, step = net.topology.input.embedding, 1e-4
     after = transplant(net, change)
-    seen = after.topology.cluster(change.cluster).intervals
+    seen = after.topology.cluster(change.cluster).text_fields
     mix = direction(change, net.topology.cluster(change.cluster).intervals)
     model = Network(after).double()
     group = next(g for g in model.groups if change.cluster in {c.id for c in g.clusters})
@@ -67,7 +68,7 @@ def by_differences(net: FrozenNet, change: See | Refine, tokens_BT: torch.Tensor
 
     assert isinstance(model.inputs, TextFields)
     with torch.no_grad():
-        views = model.inputs.look(model.embed(tokens_BT[:, :-1]), mix)
+        views = model.inputs.look(tokens_BT[:, :-1], model.embed(tokens_BT[:, :-1]), mix)
         view = sum(views[i] * part for i, part in mix.items())
         assert isinstance(view, torch.Tensor)
     total = 0.0
@@ -80,8 +81,8 @@ def by_differences(net: FrozenNet, change: See | Refine, tokens_BT: torch.Tensor
         for e in range(size):
 
             def nudge(move: float, e: int = e, h: int = h) -> None:
-                for interval, part in mix.items():
-                    rows[seen.index(interval) * size + e, h] += move * part
+                for field, part in mix.items():
+                    rows[seen.index(field) * size + e, h] += move * part
 
             total += (difference(nudge) - view[:, e].mean().item() * by_bias) ** 2
     some = (view - view.mean(0))[::SAMPLED]
@@ -128,14 +129,14 @@ def test_resonance_is_the_correlation_of_field_and_hidden_state() -> None:
     with torch.no_grad():
         found = resonance(model, tokens)
         table = model.embed(tokens).numpy()
-        seen = model.inputs(model.embed(tokens))
+        seen = model.inputs(tokens, model.embed(tokens))
         hidden = [h for g in model.settle(seen, None) for h in g.numpy()]
     order = [c.id for group in model.groups for c in group.clusters]
     # the field is orthogonal to what cluster 0 sees: lags 0 and 1
     lag3 = np.pad(table, ((0, 0), (3, 0), (0, 0)))[:, : table.shape[1]].reshape(-1, 16)
     own = hidden[order.index(0)]
     expected = np.corrcoef(lag3.T, own.T)[:16, 16:] ** 2
-    assert found[See(0, 3, 4)] == pytest.approx(np.nanmean(expected), rel=1e-3)
+    assert found[See(0, Interval(3, 4))] == pytest.approx(np.nanmean(expected), rel=1e-3)
 
 
 def test_prospects_are_measured_where_fields_may_change_and_leave_no_trace() -> None:

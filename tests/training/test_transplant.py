@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from luminanet.frozen import FrozenNet
+from luminanet.receptive import ImageInput
 from luminanet.reference import forward
-from luminanet.topology import Connection, ImageInput
+from luminanet.topology import Connection
 from tests.nets import random_net
 from training.mutations import Connect, Disconnect, Grow, Mutation, Remove, Shrink, Split
 from training.transplant import Role, Slots, mutate, transplant

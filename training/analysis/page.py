@@ -11,7 +11,8 @@ from importlib.resources import files
 from typing import Any
 
 from luminanet.frozen import FrozenNet
-from luminanet.topology import Cluster, Patch, TextInput, Topology
+from luminanet.receptive import Field, Interval, Patch, Recall, TextInput
+from luminanet.topology import Cluster, Topology
 from training.analysis.anatomy import measure, strengths
 from training.analysis.history import History
 from training.analysis.report import facts, spreads
@@ -100,10 +101,16 @@ def _change(before: Topology | None, after: Topology) -> dict[str, Any]:
 
 
 def _cluster(cluster: Cluster) -> dict[str, Any]:
-    fields = [
-        [f.top, f.left, f.height, f.width, *f.channels]
-        if isinstance(f, Patch)
-        else [f.start, f.stop]
-        for f in cluster.fields
-    ]
-    return {"id": cluster.id, "level": cluster.level, "width": cluster.width, "fields": fields}
+    drawn = {"id": cluster.id, "level": cluster.level, "width": cluster.width}
+    return {**drawn, "fields": [_field(field) for field in cluster.fields]}
+
+
+def _field(field: Field) -> list[int]:
+    """A patch as its frame and channels, an interval as its lags, a recall as its order."""
+    match field:
+        case Patch():
+            return [field.top, field.left, field.height, field.width, *field.channels]
+        case Interval():
+            return [field.start, field.stop]
+        case Recall():
+            return [field.order]

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luminanet.frozen import FrozenNet
-from luminanet.topology import Cluster, Interval, Patch, Topology
+from luminanet.receptive import Field, Patch
+from luminanet.topology import Cluster, Topology
 from training.analysis.anatomy import matrix, strengths
 
 Role = str
@@ -39,7 +40,7 @@ def field_of(cluster: Cluster) -> Role:
     return "; ".join(sorted(map(_seen, cluster.fields)))
 
 
-def _seen(field: Patch | Interval) -> str:
+def _seen(field: Field) -> str:
     if isinstance(field, Patch):
         field = replace(field, channels=tuple(sorted(field.channels)))
     return str(field)

@@ -78,9 +78,11 @@ function bands(size, scale) {
   const { window } = data.input;
   const far = Math.log2(window + 1);
   const x = (lag) => size - margin - (Math.log2(lag + 1) / far) * (size - 2 * margin);
+  const lags = (cluster) => cluster.fields.filter((field) => field.length === 2); // no recalls
   const own = (cluster) => {
-    const far = cluster.fields.filter(([, stop]) => stop > 1); // many also see the last token
-    return far.length ? far : cluster.fields.length ? cluster.fields : [[0, window]];
+    const seen = lags(cluster);
+    const far = seen.filter(([, stop]) => stop > 1); // many also see the last token
+    return far.length ? far : seen.length ? seen : [[0, window]];
   };
   const middle = (cluster) =>
     own(cluster).reduce((sum, [start, stop]) => sum + (x(start) + x(stop)) / 2, 0) / own(cluster).length;
@@ -110,6 +112,6 @@ function bands(size, scale) {
   }
   const powers = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048].filter((lag) => lag <= window);
   const ticks = powers.map((lag) => ({ x: x(lag), lag, top: 8, bottom: top - 26 }));
-  const bars = (cluster, y) => cluster.fields.map(([start, stop]) => [x(start), x(stop), y]);
+  const bars = (cluster, y) => lags(cluster).map(([start, stop]) => [x(start), x(stop), y]);
   return { width: size, height: top + 6, scale, places, frames, region: null, ticks, bars };
 }

@@ -57,6 +57,7 @@ const millions = (n) => (n >= 1e6 ? `${(n / 1e6).toFixed(2)}\u00a0M` : n >= 1e3 
 function describeField(field) {
   if (data.input.text) {
     const [start, stop] = field;
+    if (field.length === 1) return `what followed the newest ${start === 1 ? "token" : `${start} tokens`} before`;
     return stop - start === 1 ? (start === 0 ? "the last token" : `lag ${start}`) : `lags ${start}–${stop - 1}, pooled`;
   }
   const [top, left, height, width, ...channels] = field;

@@ -1,0 +1,214 @@
+"""What a text network's parts are worth: `python -m benchmarks.tinystories.ablations`.
+
+Trains presets from nothing with every seed, for the same --steps and without a teacher, and reads
+held-out stories with each network as it is and with parts of it silenced, without retraining:
+
+    connections    all of them cut (the paper's Table 5)
+    recalls        nothing is recalled, neither to be seen nor to be echoed
+    echoes         nothing is echoed
+
+Presets whose names end in -bus are connected densely from the start and do not evolve. Says also
+how alike two evolved networks of one preset are. Writes benchmarks/tinystories/ablations.md and
+.json. Finished runs are read, interrupted ones resume.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import torch
+
+from benchmarks import runs
+from benchmarks.ablations import cut
+from benchmarks.report import provenance, table
+from benchmarks.text.models import TextModel, open_model
+from benchmarks.text.quality import evaluate
+from benchmarks.text.streams import HELD_OUT, Streams
+from luminanet.cost import macs
+from luminanet.errors import ConfigError
+from luminanet.frozen import ClusterWeights, FrozenNet
+from luminanet.receptive import Recall, TextInput
+from luminanet.topology import Cluster, Kind
+from training.analysis.similarity import compare
+from training.config import PRESETS, TrainConfig
+from training.data import resolve
+from training.loop import Run
+from training.task import prepare
+from training.train import command_of
+
+HERE = Path(__file__).parent
+NETWORKS = ("tinystories-echo", "tinystories-echo-bus", "tinystories-bus", "tinystories")
+STEPS = 450
+TOKENS = 20_000
+"""Held-out tokens that every network reads."""
+RESULT = "ablations.json"
+WHOLE = "as trained"
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """One run: perplexity of held-out stories with a full context, by what was silenced."""
+
+    preset: str
+    seed: int
+    perplexity: Mapping[str, float]
+    macs: int
+    parameters: int
+    kinds: tuple[int, ...]
+
+
+def silenced(net: FrozenNet) -> dict[str, FrozenNet]:
+    """The network and, where it has such parts, without them."""
+    shape = net.topology.input
+    assert isinstance(shape, TextInput)
+    found = {WHOLE: net}
+    if net.gates:
+        found["connections"] = cut(net)
+    recalls = {f for c in net.topology.clusters for f in c.text_fields if isinstance(f, Recall)}
+    if recalls.union(f for f in shape.echoes if isinstance(f, Recall)):
+        found["recalls"] = _without(net, see=True, echo=(Recall,))
+    if shape.echoes:
+        found["echoes"] = _without(net, see=False, echo=(object,))
+    return found
+
+
+def _without(net: FrozenNet, see: bool, echo: tuple[type, ...]) -> FrozenNet:
+    """Zeros where recalls are seen (`see`), and in the gates of echoes of some types."""
+    shape, outputs = net.topology.input, net.topology.outputs
+    assert isinstance(shape, TextInput)
+    loud = np.array([not isinstance(field, echo) for field in shape.echoes], np.float32)
+
+    def quiet(cluster: Cluster) -> ClusterWeights:
+        weights = net.clusters[cluster.id]
+        seen = [not (see and isinstance(field, Recall)) for field in cluster.text_fields]
+        rows_I = np.repeat(np.array(seen, np.float32), shape.embedding)
+        gates_HF = weights.readout_HO[:, outputs:] * loud
+        readout_HO = np.hstack([weights.readout_HO[:, :outputs], gates_HF])
+        return replace(weights, see_IH=weights.see_IH * rows_I[:, None], readout_HO=readout_HO)
+
+    return replace(net, clusters={c.id: quiet(c) for c in net.topology.clusters})
+
+
+def finish(config: TrainConfig, out: Path, folder: Path | None, streams: Streams) -> TextModel:
+    """Trains what is not trained yet, reads what was not read yet into RESULT."""
+    path = out / RESULT
+    known = runs.stored(path, config)
+    if known is None:
+        task = prepare(config, folder, None, cache=out.parent)
+        Run(config, task, out, torch.device("cpu"), config.preset).train()
+    model = open_model(out)
+    net = model.source
+    assert isinstance(net, FrozenNet)
+    if known is None:
+        ids_N = streams.of(model.tokenizer)
+        figures = {
+            name: evaluate(replace(model, source=other), ids_N).full.perplexity
+            for name, other in silenced(net).items()
+        }
+        kinds = tuple(net.topology.count(kind) for kind in Kind)
+        size = macs(net.topology), net.topology.parameters
+        found = Ablation(config.preset, config.seed, figures, *size, kinds)
+        runs.store(path, config, asdict(found))
+    return model
+
+
+# ---------------------------------------------------------------------- report
+
+
+def markdown(found: Sequence[Ablation]) -> str:
+    by_preset: dict[str, list[Ablation]] = {}
+    for ablation in found:
+        by_preset.setdefault(ablation.preset, []).append(ablation)
+    parts = list(dict.fromkeys(name for a in found for name in a.perplexity))
+    shown = [name if name == WHOLE else f"without {name}" for name in parts]
+    rows = [
+        [
+            *(preset, str(len(own)), f"{mean(a.macs for a in own) / 1e6:.2f} M"),
+            f"{mean(a.parameters for a in own) / 1e6:.2f} M",
+            " / ".join(f"{mean(n):.0f}" for n in zip(*(a.kinds for a in own), strict=True)),
+            *(spread([a.perplexity[name] for a in own if name in a.perplexity]) for name in parts),
+        ]
+        for preset, own in by_preset.items()
+    ]
+    return table(["preset", "seeds", "MACs", "parameters", "kinds", *shown], rows)
+
+
+def spread(values: Sequence[float]) -> str:
+    deviation = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{mean(values):.2f}{deviation}" if values else ""
+
+
+def alike(nets: Mapping[str, Sequence[FrozenNet]]) -> str:
+    """For every preset with two networks: how alike its first two are."""
+    rows = [
+        [preset, m.name, f"{m.value:.2f}", "" if m.chance is None else f"{m.chance:.2f}", m.meaning]
+        for preset, own in nets.items()
+        if len(own) > 1
+        for m in compare(own[0], own[1])
+    ]
+    return table(["preset", "measure", "alike", "by chance", "meaning"], rows) if rows else ""
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    options = runs.parser("tinystories.ablations", __doc__, seeds="0,1,2")
+    options.add_argument("--networks", default=",".join(NETWORKS), help="presets, with commas")
+    options.set_defaults(steps=STEPS, threads=1, report=HERE, out=Path("runs/text-ablations"))
+    arguments = options.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    source = provenance(
+        command_of(argv, "benchmarks.tinystories.ablations"), ("torch", "numpy"), arguments.seeds
+    )
+
+    def work() -> str:
+        folder = resolve(arguments.data)
+        streams = Streams(folder, HELD_OUT, TOKENS)
+        found, nets, shown = list[Ablation](), dict[str, list[FrozenNet]](), ""
+        for seed in runs.seeds_of(arguments):
+            for name in arguments.networks.split(","):
+                config = runs.budgeted(_config(name, seed), arguments)
+                out = arguments.out / f"{name}-seed{seed}"
+                net = finish(config, out, folder, streams).source
+                assert isinstance(net, FrozenNet)
+                nets.setdefault(name, []).append(net)
+                raw = runs.stored(out / RESULT, config)
+                assert raw is not None
+                found.append(Ablation(**{**raw, "kinds": tuple(raw["kinds"])}))
+                shown = write(found, nets, arguments.report, source)
+        return shown
+
+    return runs.finished(work)
+
+
+def _config(name: str, seed: int) -> TrainConfig:
+    """Raises ConfigError for what is not a preset of a LuminaNet for text."""
+    config = PRESETS.get(name)
+    if config is None or not config.is_text or config.model != "luminanet":
+        raise ConfigError(f"{name!r} is no preset of a LuminaNet for text, such as {NETWORKS[0]}")
+    return replace(config, seed=seed, teacher="")
+
+
+def write(
+    found: Sequence[Ablation], nets: Mapping[str, Sequence[FrozenNet]], folder: Path, source: str
+) -> str:
+    shown = markdown(found)
+    notes = (
+        f"Perplexity of {TOKENS} held-out tokens with a full context, mean ± standard deviation "
+        "over the seeds; no teacher. Kinds are feedforward / feedback / recurrent connections.\n"
+    )
+    text = f"# What the parts of a text network are worth\n\n{shown}\n{notes}"
+    if likeness := alike(nets):
+        text += f"\n## How alike two seeds are\n\n{likeness}"
+    folder.mkdir(parents=True, exist_ok=True)
+    body = {"source": source.strip(), "runs": [asdict(ablation) for ablation in found]}
+    (folder / "ablations.json").write_text(json.dumps(body, indent=1) + "\n", "utf-8")
+    (folder / "ablations.md").write_text(f"{text}\n{source}", "utf-8")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What echoes add to the output, as nodes (luminanet.frozen.TextHead).
+
+All echoes are weights over the tokens that any of them sees, summed before a single product:
+
+    place_XF     1 / sqrt(length) at the lags of an interval, 1 at the token that is recalled
+    heard_X      sum over echoes of  gate_f * salience_f(token x) * place_xf
+    out_O        += heard_X @ vocabulary_XO of these tokens
+
+Saliences lie beside the vocabulary in one table, because a look-up costs as much for a few numbers
+as for many. Shape legend: that of frozen.py, and B batch, W window, R recalls, X the newest tokens
+as far back as an interval reaches, then what is recalled; G = O + F, rounded up in the table.
+"""
+
+import numpy as np
+
+from export.graph import Graph
+from export.recall import Recalled, beside, columns, newest
+from luminanet.frozen import SALIENCE_RATE, SALIENCE_START, Array, FrozenNet, TextHead
+from luminanet.receptive import Recall, TextInput
+from luminanet.reference import softplus
+
+
+def add_echoes(graph: Graph, net: FrozenNet, recalled: Recalled, read_BG: str) -> str:
+    """[B, O] of the readouts [B, G] of a text network."""
+    topology, head = net.topology, net.head
+    shape, outputs = topology.input, topology.outputs
+    assert isinstance(shape, TextInput)
+    assert isinstance(head, TextHead)
+    table = graph.constant("echo/table", _table(head, topology.echo_row))
+    tokens_BX, places_XF = _heard(graph, shape, recalled)
+    rows_BXG = graph.node("Gather", [table, tokens_BX], "echo/rows")
+    salience_BXF = columns(graph, rows_BXG, outputs, topology.readouts, "echo/salience", axis=2)
+    places = graph.constant("echo/places", places_XF)
+    weights_BXF = graph.node("Mul", [salience_BXF, places], "echo/weights")
+    sizes = graph.constant("readout/sizes", np.array([outputs, len(shape.echoes)]))
+    graph.nodes("Split", [read_BG, sizes], "readout/split", ["readout/own", "echo/gates"], axis=1)
+    end = graph.constant("echo/end", np.array([2]))
+    gates_BF1 = graph.node("Unsqueeze", ["echo/gates", end], "echo/gates_column")
+    heard_BX1 = graph.node("MatMul", [weights_BXF, gates_BF1], "echo/heard")
+    row = graph.constant("echo/row", np.array([0, 1, -1]))
+    heard_B1X = graph.node("Reshape", [heard_BX1, row], "echo/heard_row")
+    sum_B1G = graph.node("MatMul", [heard_B1X, rows_BXG], "echo/sum")
+    sum_B1O = columns(graph, sum_B1G, 0, outputs, "echo/row_of_outputs", axis=2)
+    middle = graph.constant("echo/middle", np.array([1]))
+    sum_BO = graph.node("Squeeze", [sum_B1O, middle], "echo")
+    return graph.node("Add", ["readout/own", sum_BO], "readout/all")
+
+
+def _table(head: TextHead, row: int) -> Array:
+    """[V + 1, row]; the last row is nothing, because NO_TOKEN is -1."""
+    assert head.salience_VF is not None
+    salience_VF = softplus(SALIENCE_RATE * head.salience_VF.astype(np.float64) + SALIENCE_START)
+    table_VG = np.hstack([head.vocabulary_VO, salience_VF])
+    return np.pad(table_VG, ((0, 1), (0, row - table_VG.shape[1]))).astype(np.float32)
+
+
+def _heard(graph: Graph, shape: TextInput, recalled: Recalled) -> tuple[str, Array]:
+    """The tokens [B, X] that echoes see, and what place each has in each echo [X, F]."""
+    recalls = [field for field in shape.echoes if isinstance(field, Recall)]
+    reach = shape.echo_reach
+    parts = [newest(graph, reach, shape, "echo/newest")] if reach else []
+    places_XF = np.zeros((shape.echoed, len(shape.echoes)), np.float32)
+    if recalls:
+        parts.append(recalled.tokens(recalls))
+    for f, field in enumerate(shape.echoes):
+        if isinstance(field, Recall):
+            places_XF[reach + recalls.index(field), f] = 1
+        else:
+            length = field.stop - field.start
+            places_XF[reach - field.stop : reach - field.start, f] = length**-0.5
+    return beside(graph, parts, "echo/token_ids"), places_XF

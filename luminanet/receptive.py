@@ -1,0 +1,134 @@
+"""What a network takes in, and the fields of it that clusters see."""
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Patch:
+    """A rectangle of pixels in some colour channels: one field of an image cluster."""
+
+    channels: tuple[int, ...]
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def size(self) -> int:
+        return len(self.channels) * self.height * self.width
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Interval:
+    """The lags [start, stop) of a text window; lag 0 is the last token.
+
+    One lag is that token's embedding; more are pooled: sum / sqrt(stop - start).
+    """
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Recall:
+    """The token that followed when the newest `order` tokens stood in the window before, the last
+    time that they did, as its embedding; zeros if they did not."""
+
+    order: int
+
+
+TextField = Interval | Recall
+Field = Patch | TextField
+
+
+def order_of(field: TextField) -> tuple[bool, tuple[int, ...]]:
+    """A sorting key: intervals by their lags, then what is recalled."""
+    return isinstance(field, Recall), astuple(field)
+
+
+def in_order(fields: Iterable[TextField]) -> list[TextField]:
+    return sorted(fields, key=order_of)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    channels: int
+    height: int
+    width: int
+
+    def inputs(self, field: Field) -> int:
+        return field.size if isinstance(field, Patch) else 0
+
+    def refuse(self, field: Field) -> str | None:
+        """Why `field` cannot be seen by a cluster of this network, or None."""
+        if not isinstance(field, Patch):
+            return "an image cluster sees patches"
+        inside = (
+            min(field.channels, default=-1) >= 0
+            and max(field.channels, default=self.channels) < self.channels
+            and len(set(field.channels)) == len(field.channels)
+            and field.top >= 0
+            and field.left >= 0
+            and field.height > 0
+            and field.width > 0
+            and field.top + field.height <= self.height
+            and field.left + field.width <= self.width
+        )
+        return None if inside else f"outside {self.channels}x{self.height}x{self.width} pixels"
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    """A window of tokens. `tied`: the output layer is the embedding again, to which the last
+    token's is added; otherwise it is a table of its own, as wide as `outputs`.
+
+    `echoes` are fields that sound in the output as well: for every echo, all clusters together say
+    by one number more how much of what it sees is added there (TextHead).
+    """
+
+    vocab_size: int
+    embedding: int
+    window: int
+    tied: bool = True
+    echoes: tuple[TextField, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "echoes", tuple(in_order(self.echoes)))
+
+    @property
+    def echo_reach(self) -> int:
+        """How many of the newest tokens are in an interval that is echoed."""
+        return max((field.stop for field in self.echoes if isinstance(field, Interval)), default=0)
+
+    @property
+    def echoed(self) -> int:
+        """How many tokens echoes see: those, and what is recalled."""
+        return self.echo_reach + sum(isinstance(field, Recall) for field in self.echoes)
+
+    def inputs(self, field: Field) -> int:
+        return 0 if isinstance(field, Patch) else self.embedding
+
+    def refuse(self, field: Field) -> str | None:
+        """Why `field` cannot be seen by a cluster of this network, or None."""
+        if isinstance(field, Patch):
+            return "a text cluster sees intervals of lags, or recalls"
+        if isinstance(field, Recall):
+            inside = 1 <= field.order < self.window
+            return None if inside else f"no recall by 1 to {self.window - 1} tokens"
+        inside = 0 <= field.start < field.stop <= self.window
+        return None if inside else f"not an interval inside the window of {self.window} lags"
+
+
+# ---------------------------------------------------------------------- storage
+
+
+def text_input(raw: dict[str, Any]) -> TextInput:
+    """What `asdict` made of it; raises TypeError otherwise."""
+    return TextInput(**{**raw, "echoes": tuple(map(text_field, raw.get("echoes", ())))})
+
+
+def text_field(raw: dict[str, Any]) -> TextField:
+    """What `asdict` made of it; raises TypeError otherwise."""
+    return Recall(**raw) if "order" in raw else Interval(**raw)
