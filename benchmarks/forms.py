@@ -69,6 +69,8 @@ class NewestToken(nn.Module):
             for field, gate, salience in zip(topology.input.echoes, gates, saliences, strict=True):
                 echo_BO = look(field, tokens_BW, rows_BWO * salience[..., None])
                 out_BO = out_BO + gate[:, None] * echo_BO
+        if topology.input.habits:
+            out_BO = out_BO + network.habit(tokens_BW[:, -2:])[1::2]
         if network.is_tied:
             out_BO = out_BO + window_BWE[:, -1]
         return F.linear(network.norm(out_BO, "out", "O"), network.vocabulary)

@@ -1,4 +1,4 @@
-"""What echoes add to the output, as nodes (luminanet.frozen.TextHead).
+"""What echoes and habits add to the output, as nodes (luminanet.frozen.TextHead).
 
 All echoes are weights over the tokens that any of them sees, summed before a single product:
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from export.graph import Graph
 from export.recall import Recalled, beside, columns, newest
-from luminanet.frozen import SALIENCE_RATE, SALIENCE_START, Array, FrozenNet, TextHead
+from luminanet.frozen import HASH, SALIENCE_RATE, SALIENCE_START, Array, FrozenNet, TextHead
 from luminanet.receptive import Recall, TextInput
 from luminanet.reference import softplus
 
@@ -44,6 +44,25 @@ def add_echoes(graph: Graph, net: FrozenNet, recalled: Recalled, read_BG: str) -
     middle = graph.constant("echo/middle", np.array([1]))
     sum_BO = graph.node("Squeeze", [sum_B1O, middle], "echo")
     return graph.node("Add", ["readout/own", sum_BO], "readout/all")
+
+
+def add_habits(graph: Graph, head: TextHead, shape: TextInput, out_BO: str) -> str:
+    """[B, O] with what tends to follow the newest two tokens."""
+    assert head.habit_PE is not None
+    assert head.habit_EO is not None
+    at = graph.constant("habit/at", np.array([shape.window - 2, shape.window - 1]))
+    newest_B2 = graph.node("Gather", ["token_ids", at], "habit/newest", axis=1)
+    factors = graph.constant("habit/hash", np.array(HASH))
+    parts_B2 = graph.node("Mul", [newest_B2, factors], "habit/parts")
+    axis = graph.constant("habit/axis", np.array([1]))
+    sum_B = graph.node("ReduceSum", [parts_B2, axis], "habit/sum", keepdims=0)
+    pairs_B = graph.node(
+        "Mod", [sum_B, graph.constant("habit/rows", np.array(shape.habits))], "habit/pair"
+    )
+    table = graph.constant("habit/table", head.habit_PE)
+    found_BE = graph.node("Gather", [table, pairs_B], "habit/found")
+    spoken = graph.constant("habit/spoken", head.habit_EO)
+    return graph.node("Gemm", [found_BE, spoken, out_BO], "habit")
 
 
 def _table(head: TextHead, row: int) -> Array:

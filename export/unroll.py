@@ -14,7 +14,7 @@ import onnx
 
 from export.block import Block
 from export.clusterwise import Bus, Clusterwise, Concatenated, PerConnection
-from export.echoes import add_echoes
+from export.echoes import add_echoes, add_habits
 from export.forms import Form, Hidden, Scope
 from export.graph import Graph
 from export.inputs import NEWEST, image_fields, of_raw_pixels, text_fields
@@ -69,13 +69,14 @@ def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> No
     scope = Scope(graph, "token_ids")
     hidden = _last_hidden(scope, net, form, seen)
     newest = fields[NEWEST] if head.output_VO is None else None
+    is_plain = not topology.input.echoes and not topology.input.habits
+    out_BO = _readout(scope, net, hidden, newest if is_plain else None, "readout")
     if topology.input.echoes:
-        read_BG = _readout(scope, net, hidden, None, "readout")
-        out_BO = add_echoes(graph, net, recalled, read_BG)
-        if newest:
-            out_BO = scope.node("Add", [out_BO, newest], "readout/newest")
-    else:
-        out_BO = _readout(scope, net, hidden, newest, "readout")
+        out_BO = add_echoes(graph, net, recalled, out_BO)
+    if topology.input.habits:
+        out_BO = add_habits(graph, head, topology.input, out_BO)
+    if newest and not is_plain:
+        out_BO = scope.node("Add", [out_BO, newest], "readout/newest")
     scale_O = scope.constant("readout/norm/scale", head.norm_out_scale_O)
     bias_O = scope.constant("readout/norm/bias", head.norm_out_bias_O)
     normed_BO = scope.node(

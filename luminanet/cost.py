@@ -29,11 +29,12 @@ def cluster_macs(topology: Topology, cluster: Cluster) -> int:
 
 
 def _shared(topology: Topology) -> int:
-    """The output layer of text, its echoes, and pooling of intervals longer than one lag."""
+    """Of text: output layer, echoes, habits, and pooling of intervals longer than one lag."""
     shape = topology.input
     if not isinstance(shape, TextInput):
         return 0
     pooled = topology.pooled
     pooling = len(pooled) * max((i.stop for i in pooled), default=0) * shape.embedding
     echoing = shape.echoed * (len(shape.echoes) + topology.echo_row)
-    return shape.vocab_size * topology.outputs + pooling + echoing
+    habits = shape.embedding * topology.outputs if shape.habits else 0
+    return shape.vocab_size * topology.outputs + pooling + echoing + habits

@@ -1,7 +1,7 @@
 """FrozenNet = Topology + weights: everything needed to run a LuminaNet anywhere.
 
 Shape legend: I inputs of the cluster, H its neurons (width), D channel, O outputs,
-V vocabulary, E embedding, F echoes, C colour channels.
+V vocabulary, E embedding, F echoes, P habits, C colour channels.
 
 The same container carries the optimizer's moments and the moving average of the weights
 while the network evolves, because they have the same shape (training/transplant.py).
@@ -22,6 +22,8 @@ Array = NDArray[np.float32]
 SALIENCE_RATE = 10.0
 """Saliences are learned on a scale of their own, faster than weights."""
 SALIENCE_START = math.log(math.e - 1)
+HASH = (7919, 1_000_003)
+"""Of the token before the newest, and of the newest; a token that is not there is -1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class ImageHead:
 @dataclass(frozen=True, slots=True)
 class TextHead:
     """Embedding, the two layer norms around the clusters, the output layer if it is not tied to the
-    embedding, and of every echo how much each token counts in it.
+    embedding, and what else adds to the output: of every echo how much each token counts in it,
+    and the table of habits.
 
     output_O += gate_f * sum over the tokens v that echo f sees, each as often as it is there:
                 weight_f * salience(v, f) * vocabulary_O[v]
@@ -60,6 +63,8 @@ class TextHead:
     gate_f are the last F numbers of the readouts, weight_f 1 / sqrt(length) in an interval and 1
     for what is recalled, and salience softplus(SALIENCE_RATE * salience_VF + SALIENCE_START):
     positive, and 1 where salience_VF is 0.
+
+    output_O += habit_PE[pair] @ habit_EO, pair = (sum of HASH * newest two token ids) modulo P
     """
 
     embed_VE: Array
@@ -69,6 +74,8 @@ class TextHead:
     norm_out_bias_O: Array
     output_VO: Array | None = None
     salience_VF: Array | None = None
+    habit_PE: Array | None = None
+    habit_EO: Array | None = None
 
     @property
     def vocabulary_VO(self) -> Array:  # noqa: N802 - a tensor with its shape
@@ -114,6 +121,8 @@ def _head_shapes(topology: Topology) -> dict[str, tuple[int, ...]]:
             shapes["output_VO"] = (v, o)
         if topology.input.echoes:
             shapes["salience_VF"] = (v, len(topology.input.echoes))
+        if topology.input.habits:
+            shapes |= {"habit_PE": (topology.input.habits, e), "habit_EO": (e, o)}
         return shapes
     c = topology.input.channels
     return {"mean_C": (c,), "std_C": (c,), "bias_O": (topology.outputs,)}

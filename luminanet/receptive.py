@@ -85,7 +85,8 @@ class TextInput:
     token's is added; otherwise it is a table of its own, as wide as `outputs`.
 
     `echoes` are fields that sound in the output as well: for every echo, all clusters together say
-    by one number more how much of what it sees is added there (TextHead).
+    by one number more how much of what it sees is added there (TextHead). `habits`: rows of a table
+    of what tends to follow two tokens, learned by heart and added as well.
     """
 
     vocab_size: int
@@ -93,6 +94,7 @@ class TextInput:
     window: int
     tied: bool = True
     echoes: tuple[TextField, ...] = ()
+    habits: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "echoes", tuple(in_order(self.echoes)))

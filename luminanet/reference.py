@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from luminanet.frozen import SALIENCE_RATE, SALIENCE_START, FrozenNet, ImageHead, TextHead
+from luminanet.frozen import (
+    HASH,
+    SALIENCE_RATE,
+    SALIENCE_START,
+    FrozenNet,
+    ImageHead,
+    TextHead,
+)
 from luminanet.receptive import ImageInput, Interval, Patch, TextField, TextInput
 from luminanet.topology import Activation, Cluster, Connection, Kind
 
@@ -58,6 +65,9 @@ def forward_text(net: FrozenNet, head: TextHead, tokens_BW: NDArray[Any]) -> Arr
     out_BO, gates_BF = np.split(read_BO, [net.topology.outputs], axis=1)
     if head.salience_VF is not None:
         out_BO = out_BO + echo(net, head, tokens_BW, gates_BF)
+    if head.habit_PE is not None and head.habit_EO is not None:
+        pairs_B = tokens_BW[:, -2:] @ np.array(HASH) % len(head.habit_PE)
+        out_BO = out_BO + head.habit_PE[pairs_B].astype(np.float64) @ head.habit_EO
     if head.output_VO is None:
         out_BO = out_BO + look(Interval(0, 1), tokens_BW, table_VE)
     normed_BO = layer_norm(out_BO, head.norm_out_scale_O, head.norm_out_bias_O)

@@ -113,6 +113,8 @@ class Topology:
         if isinstance(self.input, TextInput):
             if min(self.input.vocab_size, self.input.embedding, self.input.window) < 1:
                 raise TopologyError("vocab_size, embedding and window must be at least 1")
+            if self.input.habits and (self.input.habits < 0 or self.input.window < 2):
+                raise TopologyError("habits must not be negative, and need a window of two tokens")
             for field in self.input.echoes:
                 reason = self.input.refuse(field)
                 if reason:
@@ -205,7 +207,9 @@ class Topology:
         if isinstance(self.input, TextInput):
             tables = self.input.embedding + (0 if self.input.tied else self.outputs)
             norms = 2 * (self.input.embedding + self.outputs)
+            habits = self.input.embedding * (self.input.habits + self.outputs)
             shared = self.input.vocab_size * (tables + len(self.input.echoes)) + norms
+            shared += habits if self.input.habits else 0
         else:
             shared = self.outputs
         return shared + len(self.connections) + sum(map(self.cluster_parameters, self.clusters))

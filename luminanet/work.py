@@ -75,7 +75,7 @@ def work(topology: Topology) -> dict[str, Work]:
             macs=alike + form.macs - form.batched,
             batched=form.batched,
             pooled=pooled,
-            lookups=rows * shape.embedding + echoed,
+            lookups=(rows + bool(shape.habits)) * shape.embedding + echoed,
             weights=weights,
         )
 
@@ -98,11 +98,13 @@ def _recalling(seen: Set[TextField], shape: TextInput) -> Work:
 
 
 def _echoing(shape: TextInput) -> Work:
+    habits = Work(6 + shape.tied, 2) if shape.habits else Work()
     if not shape.echoes:
-        return Work()
+        return habits
     reach, recalls = shape.echo_reach, any(isinstance(f, Recall) for f in shape.echoes)
     joined = (0 < reach < shape.window) + (reach > 0 and recalls)
-    return Work(11 + shape.tied + joined, 8 + shape.tied)
+    plus = shape.tied and not shape.habits
+    return Work(11 + plus + joined + habits.nodes, 8 + plus + habits.steps)
 
 
 def _planned(topology: Topology) -> _Plan:

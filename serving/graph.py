@@ -26,8 +26,28 @@ OPERATORS = {
     "": {
         *("Add", "And", "Cast", "Concat", "DequantizeLinear", "DynamicQuantizeLinear", "Equal"),
         *("Expand", "Flatten", "Gather", "GatherElements", "Gelu", "Gemm", "LayerNormalization"),
-        *("MatMul", "Mul", "Pad", "QuantizeLinear", "Range", "ReduceMax", "Relu", "Reshape"),
-        *("Shape", "Sigmoid", "Slice", "Split", "Squeeze", "Tanh", "Transpose", "Unsqueeze"),
+        *(
+            "MatMul",
+            "Mod",
+            "Mul",
+            "Pad",
+            "QuantizeLinear",
+            "Range",
+            "ReduceMax",
+            "ReduceSum",
+            "Relu",
+        ),
+        *(
+            "Reshape",
+            "Shape",
+            "Sigmoid",
+            "Slice",
+            "Split",
+            "Squeeze",
+            "Tanh",
+            "Transpose",
+            "Unsqueeze",
+        ),
         "Where",
     },
     MICROSOFT: {
@@ -38,7 +58,7 @@ OPERATORS = {
 SAMPLER = {
     *("ArgMax", "ArgMin", "BitShift", "BitwiseXor", "Div", "GatherND", "Greater"),
     *("GreaterOrEqual", "Identity", "IsNaN", "Less", "LessOrEqual", "Log", "LogSoftmax", "Max"),
-    *("Min", "NonZero", "Or", "Reciprocal", "ReduceMin", "ReduceSum", "ScatterElements"),
+    *("Min", "NonZero", "Or", "Reciprocal", "ReduceMin", "ScatterElements"),
     *("Softmax", "Sub", "TopK", *GRAPHS),
 }
 """What a graph that decodes has besides."""

@@ -51,7 +51,7 @@ def random_topology(seed: int, text: bool) -> Topology:
 def _random_text_input(rng: np.random.Generator, tied: bool) -> TextInput:
     plain = TextInput(40, 8, 12, tied)
     echoes = {_random_text_field(rng, plain) for _ in range(int(rng.integers(0, 4)))}
-    return replace(plain, echoes=tuple(echoes))
+    return replace(plain, echoes=tuple(echoes), habits=7 * int(rng.integers(0, 2)))
 
 
 def _random_fields(
@@ -109,7 +109,11 @@ def _random_head(rng: np.random.Generator, topology: Topology) -> ImageHead | Te
         echoes = len(topology.input.echoes)
         salience = _normal(rng, v, echoes) if echoes else None
         embed = _normal(rng, v, e)
-        return TextHead(embed, scale_in, bias_in, scale_out, bias_out, output, salience)
+        head = TextHead(embed, scale_in, bias_in, scale_out, bias_out, output, salience)
+        if not topology.input.habits:
+            return head
+        habits = _normal(rng, topology.input.habits, e)
+        return replace(head, habit_PE=habits, habit_EO=_normal(rng, e, o))
     c = topology.input.channels
     mean, std = rng.uniform(0.4, 0.6, c), rng.uniform(0.2, 0.3, c)
     bias = _normal(rng, topology.outputs)

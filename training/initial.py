@@ -1,5 +1,7 @@
 """Topology -> FrozenNet with seeded random weights: where a run starts."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,7 +66,12 @@ def _head(
         echoes = len(topology.input.echoes)
         salience = np.zeros((vocab, echoes), np.float32) if echoes else None
         scale_in, bias_in, scale_out, bias_out = norms
-        return TextHead(tables[0], scale_in, bias_in, scale_out, bias_out, output, salience)
+        found = TextHead(tables[0], scale_in, bias_in, scale_out, bias_out, output, salience)
+        if not topology.input.habits:
+            return found
+        habits = rng.standard_normal((topology.input.habits, width)) * EMBEDDING_SCALE
+        spoken = _normal(rng, width, topology.outputs)
+        return replace(found, habit_PE=habits.astype(np.float32), habit_EO=spoken)
     bias = np.zeros(topology.outputs, np.float32)
     channels = topology.input.channels
     if pixels_NCYX is None:

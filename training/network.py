@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from luminanet.frozen import (
+    HASH,
     SALIENCE_RATE,
     SALIENCE_START,
     ClusterWeights,
@@ -21,7 +22,7 @@ from luminanet.frozen import (
     TextHead,
 )
 from luminanet.receptive import TextInput
-from luminanet.reference import NORM_EPSILON
+from luminanet.reference import NO_TOKEN, NORM_EPSILON
 from luminanet.topology import Activation, Topology
 from training.views import Group, ImageFields, TextFields, groups_of
 
@@ -34,7 +35,8 @@ STACKED = {
 }
 TEXT_HEAD = (
     *("embed_VE", "norm_in_scale_E", "norm_in_bias_E"),
-    *("norm_out_scale_O", "norm_out_bias_O", "output_VO", "salience_VF"),
+    *("norm_out_scale_O", "norm_out_bias_O", "output_VO", "salience_VF", "habit_PE"),
+    "habit_EO",
 )
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation.GELU: F.gelu,
@@ -163,6 +165,8 @@ class Network(nn.Module):
         out = read[:, :outputs]
         if self.topology.readouts > outputs:
             out = out + self.echo(tokens_BT, read[:, outputs:])
+        if isinstance(self.topology.input, TextInput) and self.topology.input.habits:
+            out = out + self.habit(tokens_BT)
         out = out.view(*tokens_BT.shape, -1)
         return self.norm(out + embedded_BTE if self.is_tied else out, "out", "O")
 
@@ -177,6 +181,14 @@ class Network(nn.Module):
             seen = self.inputs.look(tokens_BT, rows_BTO * salience_BTF[..., f : f + 1], [field])
             total = total + gates[:, f : f + 1] * seen[field]
         return total
+
+    def habit(self, tokens_BT: Tensor) -> Tensor:
+        """What tends to follow the newest two tokens at every position, [B * T, O]."""
+        before_BT = F.pad(tokens_BT[:, :-1], (1, 0), value=NO_TOKEN)
+        pairs_BT = HASH[0] * before_BT + HASH[1] * tokens_BT
+        table = self.get_parameter("habit_PE")
+        found = F.embedding(pairs_BT % len(table), table)
+        return found.flatten(0, 1) @ self.get_parameter("habit_EO")
 
     def salience(self, tokens: Tensor) -> Tensor:
         """How much each token counts in every echo, [..., F]."""

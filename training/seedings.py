@@ -110,12 +110,15 @@ NEWEST = (Interval(0, 1), Interval(1, 2), Interval(2, 3), *RECALLS)
 BEFORE = ((0, 1), (3, 4), (4, 5), (5, 7), (7, 11), (11, 19), (19, 35))
 # What is said again: the newest words, the last sentences, and what is recalled.
 ECHOES = (Interval(0, 16), Interval(0, 64), *RECALLS)
+HABITS = 16_381
+"""A prime, so that pairs of tokens spread over all rows."""
 
 
 def echo_text(width: int, channel: int, vocab_size: int) -> Topology:
     """Four clusters that see the newest lags and what is recalled, above them four that see what
-    was before; unconnected. What lies farther back sounds in echoes."""
-    shape = TextInput(vocab_size, 64, 128, tied=False, echoes=ECHOES)
+    was before; unconnected. What lies farther back sounds in echoes; what tends to follow two
+    tokens is a habit."""
+    shape = TextInput(vocab_size, 64, 128, tied=False, echoes=ECHOES, habits=HABITS)
     seed = _text([BEFORE] * 8, shape, width, channel)
     clusters = [replace(c, fields=c.fields if c.level else NEWEST) for c in seed.clusters]
     return seed.having(clusters, ())
