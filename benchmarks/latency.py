@@ -10,7 +10,7 @@ luminanet/latency.json, the model that training uses, and benchmarks/latency.md.
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -24,7 +24,7 @@ from export.timing import example, interleaved, onnxruntime_call
 from export.unroll import unroll
 from luminanet.errors import LuminaNetError
 from luminanet.latency import MEASURED, Coefficients, Model, counts, predict_us, write
-from luminanet.receptive import Interval, TextInput
+from luminanet.receptive import Interval, Recall, TextField, TextInput
 from luminanet.topology import Activation, Cluster, Connection, Topology
 from luminanet.work import FORMS, Work, work
 from training.initial import initial_net
@@ -46,17 +46,28 @@ class Timed:
 
 
 def random_text(seed: int) -> Topology:
-    """Sizes as of text networks that are trained, and connections of one of three kinds."""
+    """Sizes as of text networks that are trained, connections of one of three kinds; every second
+    one recalls and echoes, and in every fourth the clusters of a level see the same."""
     rng = np.random.default_rng(seed)
     embedding, window = int(rng.choice([64, 128, 192])), int(rng.choice([64, 128, 256]))
     count, levels = int(rng.integers(4, 17)), int(rng.integers(1, 4))
     narrow, wide = sorted(rng.choice([64, 96, 128, 160, 192], 2).tolist())
+    shape = TextInput(int(rng.choice([1024, 2048, 4096])), embedding, window)
+    recalls: tuple[Recall, ...] = ()
+    if seed % 2:
+        recalls = (Recall(1), Recall(2))[: int(rng.integers(1, 3))]
+        reach, habits = int(rng.choice([32, window])), int(rng.choice([0, 16_381]))
+        echoes: list[TextField] = [Interval(0, 16), Interval(0, reach), *recalls]
+        shape = replace(shape, tied=False, echoes=tuple(echoes), habits=habits)
+    together = [_fields(rng, window, recalls) for _ in range(levels)]
     clusters = tuple(
         Cluster(
             id=k,
             level=k * levels // count,
             width=int(rng.choice([narrow, wide])),
-            fields=_fields(rng, window),
+            fields=together[k * levels // count]
+            if seed % 4 == 3
+            else _fields(rng, window, recalls),
         )
         for k in range(count)
     )
@@ -70,22 +81,25 @@ def random_text(seed: int) -> Topology:
         some = rng.permutation(len(places))[: int(rng.integers(1, 5 * count)) * (kind - 1)]
         links = [places[k] for k in some.tolist()]
     return Topology(
-        input=TextInput(int(rng.choice([1024, 2048, 4096])), embedding, window),
+        input=shape,
         channel=int(rng.choice([48, 64, 128, 256])),
-        outputs=embedding,
+        outputs=embedding if shape.tied else 128,
         activation=Activation.GELU,
         clusters=clusters,
         connections=tuple(links),
     )
 
 
-def _fields(rng: np.random.Generator, window: int) -> tuple[Interval, ...]:
-    """The last token, single lags and doubling intervals."""
+def _fields(
+    rng: np.random.Generator, window: int, recalls: tuple[Recall, ...]
+) -> tuple[TextField, ...]:
+    """The last token, single lags and doubling intervals, and for every second cluster recalls."""
     singles = [Interval(lag, lag + 1) for lag in range(1, 8)]
     pooled = [Interval(1 << k, 2 << k) for k in range(1, window.bit_length() - 1)]
     offered = [*singles, *pooled, Interval(0, window)]
     chosen = rng.permutation(len(offered))[: int(rng.integers(0, 4))].tolist()
-    return tuple(sorted([Interval(0, 1), *(offered[k] for k in chosen)]))
+    seen = recalls if rng.random() < 0.5 else ()
+    return (*sorted([Interval(0, 1), *(offered[k] for k in chosen)]), *seen)
 
 
 def measure(topologies: Sequence[Topology], sweeps: int = SWEEPS) -> list[Timed]:

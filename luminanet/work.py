@@ -98,7 +98,7 @@ def _recalling(seen: Set[TextField], shape: TextInput) -> Work:
 
 
 def _echoing(shape: TextInput) -> Work:
-    habits = Work(6 + shape.tied, 2) if shape.habits else Work()
+    habits = Work(6 + shape.tied, 1 + shape.tied) if shape.habits else Work()
     if not shape.echoes:
         return habits
     reach, recalls = shape.echo_reach, any(isinstance(f, Recall) for f in shape.echoes)

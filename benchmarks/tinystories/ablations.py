@@ -6,6 +6,7 @@ held-out stories with each network as it is and with parts of it silenced, witho
     connections    all of them cut (the paper's Table 5)
     recalls        nothing is recalled, neither to be seen nor to be echoed
     echoes         nothing is echoed
+    habits         nothing is known by heart of what follows two tokens
 
 Presets whose names end in -bus are connected densely from the start and do not evolve. Says also
 how alike two evolved networks of one preset are. Writes benchmarks/tinystories/ablations.md and
@@ -30,7 +31,7 @@ from benchmarks.text.quality import evaluate
 from benchmarks.text.streams import HELD_OUT, Streams
 from luminanet.cost import macs
 from luminanet.errors import ConfigError
-from luminanet.frozen import ClusterWeights, FrozenNet
+from luminanet.frozen import ClusterWeights, FrozenNet, TextHead
 from luminanet.receptive import Recall, TextInput
 from luminanet.topology import Cluster, Kind
 from training.analysis.similarity import compare
@@ -73,6 +74,9 @@ def silenced(net: FrozenNet) -> dict[str, FrozenNet]:
         found["recalls"] = _without(net, see=True, echo=(Recall,))
     if shape.echoes:
         found["echoes"] = _without(net, see=False, echo=(object,))
+    if isinstance(net.head, TextHead) and net.head.habit_PE is not None:
+        head = replace(net.head, habit_PE=np.zeros_like(net.head.habit_PE))
+        found["habits"] = replace(net, head=head)
     return found
 
 

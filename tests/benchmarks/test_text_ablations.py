@@ -21,19 +21,19 @@ WINDOW = np.array([[3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 4, 13, 14, 15, 3, 4]])
 FRESH = np.arange(3, 19)[None]
 
 
-def net_of(*echoes: Interval | Recall, recalls: bool = True) -> FrozenNet:
+def net_of(*echoes: Interval | Recall, recalls: bool = True, habits: int = 0) -> FrozenNet:
     plain = tiny_text_topology(50)
     assert isinstance(plain.input, TextInput)
     seen = [Recall(1)] if recalls else []
     clusters = tuple(replace(c, fields=(*c.text_fields, *seen)) for c in plain.clusters)
-    shape = replace(plain.input, echoes=echoes)
+    shape = replace(plain.input, echoes=echoes, habits=habits)
     return random_weights(replace(plain, input=shape, clusters=clusters))
 
 
 def test_every_part_is_silenced_alone() -> None:
-    net = net_of(Interval(0, 4), Recall(1))
+    net = net_of(Interval(0, 4), Recall(1), habits=5)
     found = silenced(net)
-    assert list(found) == [WHOLE, "connections", "recalls", "echoes"]
+    assert list(found) == [WHOLE, "connections", "recalls", "echoes", "habits"]
     logits = {name: forward(other, WINDOW) for name, other in found.items()}
     for name in list(found)[1:]:
         assert not np.allclose(logits[name], logits[WHOLE])

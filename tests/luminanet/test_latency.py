@@ -43,23 +43,25 @@ def test_the_work_is_nearly_what_the_exported_graph_does(seed: int) -> None:
 
 
 ECHOES = {
-    "none": ((), ()),
-    "recalls are seen": ((Recall(1),), ()),
-    "two are": ((Recall(1), Recall(3)), ()),
-    "an interval is echoed": ((), (Interval(0, 8),)),
-    "recalls are both": ((Recall(1), Recall(2)), (Interval(0, 8), Recall(1), Recall(2))),
+    "none": ((), (), 0),
+    "recalls are seen": ((Recall(1),), (), 0),
+    "two are": ((Recall(1), Recall(3)), (), 0),
+    "an interval is echoed": ((), (Interval(0, 8),), 0),
+    "habits": ((), (), 5),
+    "all": ((Recall(1), Recall(2)), (Interval(0, 8), Recall(1), Recall(2)), 5),
 }
 
 
-@pytest.mark.parametrize(("seen", "echoes"), ECHOES.values(), ids=ECHOES)
+@pytest.mark.parametrize(("seen", "echoes", "habits"), ECHOES.values(), ids=ECHOES)
+@pytest.mark.parametrize("tied", [True, False])
 def test_the_work_of_levels_on_a_bus_is_exact(
-    seen: tuple[Recall, ...], echoes: tuple[TextField, ...]
+    seen: tuple[Recall, ...], echoes: tuple[TextField, ...], habits: int, tied: bool
 ) -> None:
     links = [(s, t) for s in range(6) for t in range(6) if (s < 3) != (t < 3)]
     plain = text([0, 0, 0, 1, 1, 1], links)
     assert isinstance(plain.input, TextInput)
     clusters = [replace(c, fields=(*c.text_fields, *seen)) for c in plain.clusters]
-    source = replace(plain.input, echoes=echoes)
+    source = replace(plain.input, echoes=echoes, habits=habits, tied=tied)
     net = random_weights(replace(plain, input=source, clusters=tuple(clusters)))
     for form in FORMS:
         graph, counted = work_of(unroll(net, Form(form))), work(net.topology)[form]

@@ -111,6 +111,23 @@ def test_an_echo_adds_what_it_sees_as_loud_as_the_gates_say() -> None:
     assert forward(net, window[None])[0] == pytest.approx(normed @ table_VO.T, abs=1e-9)
 
 
+def test_a_habit_is_a_row_for_the_newest_two_tokens() -> None:
+    plain = tiny_text_topology(50)
+    assert isinstance(plain.input, TextInput)
+    with_habits = replace(plain, input=replace(plain.input, habits=11))
+    net = random_weights(with_habits)
+    assert isinstance(net.head, TextHead)
+    assert net.head.habit_PE is not None
+    window = np.array([[NO_TOKEN] * 14 + [3, 9], [NO_TOKEN] * 15 + [9]])
+    rows = [(7919 * before + 1_000_003 * 9) % 11 for before in (3, NO_TOKEN)]
+    for row in range(11):
+        changed = net.head.habit_PE.copy()
+        changed[row] += 1
+        other = replace(net, head=replace(net.head, habit_PE=changed))
+        is_same = np.isclose(forward(other, window), forward(net, window)).all(1)
+        assert is_same.tolist() == [row != rows[0], row != rows[1]]
+
+
 def embedded(net: FrozenNet, tokens: np.ndarray) -> np.ndarray:
     assert isinstance(net.head, TextHead)
     head = net.head
