@@ -2,6 +2,7 @@
 
 from benchmarks.quality import Quality
 from luminanet.manifest import Family, Manifest, Task
+from training.config import PRESETS
 
 DATA = {
     Task.CLASSIFICATION: ("uoft-cs/cifar10", "CIFAR-10 test split, 10,000 images"),
@@ -19,10 +20,16 @@ mutations. The images of our copy are JPEG re-encodings of the originals.""",
     Task.GENERATION: """Trained on a subset of 16,719 stories (under 1 % of the data set), less the
 held-out share; perplexity is per token of a BPE of 4,096 tokens, so compare bits per byte.""",
 }
-TAUGHT = """Beside the labels it learned the answers of a small ResNet-18 (distillation, which the
-paper does not use); train that first with
+TAUGHT = {
+    Task.CLASSIFICATION: """Beside the labels it learned the answers of a small ResNet-18
+(distillation, which the paper does not use); train that first with
 `python -m training.train --preset resnet18-1m --steps 1200 --mixup 0`.
-"""
+""",
+    Task.GENERATION: """Beside the stories it learned the answers of a GPT-2 of two layers
+(distillation, which the paper does not use), as LuminaNet and its baseline both do; train that
+first with `python -m training.train --preset gpt2-teacher`.
+""",
+}
 
 
 def card(manifest: Manifest, quality: Quality, source: str) -> str:
@@ -55,10 +62,17 @@ Measured through the frozen ONNX file on the {split}; {manifest.macs:,} multiply
 {freeze}
 ```
 
-{TAUGHT if "distilled" in train else ""}{NOTE[manifest.task]} One seed.
+{TAUGHT[manifest.task] if _has_teacher(train) else ""}{NOTE[manifest.task]} One seed.
 Training took {(manifest.figures or {})["training_seconds"]:.0f} s
 on one thread of a shared CPU.
 """
+
+
+def _has_teacher(train: str) -> bool:
+    """Whether a training command learns from a teacher."""
+    words = train.split()
+    preset = words[words.index("--preset") + 1] if "--preset" in words else ""
+    return "--teacher" in words or (preset in PRESETS and bool(PRESETS[preset].teacher))
 
 
 def _figures(task: Task, quality: Quality) -> str:
