@@ -1,7 +1,5 @@
 """Topology -> FrozenNet with seeded random weights: where a run starts."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,31 +50,30 @@ def _head(
     topology: Topology, rng: np.random.Generator, pixels_NCYX: NDArray[np.uint8] | None
 ) -> ImageHead | TextHead:
     if isinstance(topology.input, TextInput):
-        vocab, width = topology.input.vocab_size, topology.input.embedding
-        tables = [
-            (rng.standard_normal((vocab, size)) * EMBEDDING_SCALE).astype(np.float32)
-            for size in ([width] if topology.input.tied else [width, topology.outputs])
-        ]
-        norms = [
-            make(size, np.float32)
-            for size in (width, topology.outputs)
-            for make in (np.ones, np.zeros)
-        ]
-        output = tables[1] if len(tables) > 1 else None
-        echoes = len(topology.input.echoes)
-        salience = np.zeros((vocab, echoes), np.float32) if echoes else None
-        scale_in, bias_in, scale_out, bias_out = norms
-        found = TextHead(tables[0], scale_in, bias_in, scale_out, bias_out, output, salience)
-        if not topology.input.habits:
-            return found
-        habits = rng.standard_normal((topology.input.habits, width)) * EMBEDDING_SCALE
-        spoken = _normal(rng, width, topology.outputs)
-        return replace(found, habit_PE=habits.astype(np.float32), habit_EO=spoken)
+        return _text_head(topology.input, topology.outputs, rng)
     bias = np.zeros(topology.outputs, np.float32)
     channels = topology.input.channels
     if pixels_NCYX is None:
         return ImageHead(np.zeros(channels, np.float32), np.ones(channels, np.float32), bias)
     return ImageHead(*channel_statistics(pixels_NCYX), bias)
+
+
+def _text_head(shape: TextInput, outputs: int, rng: np.random.Generator) -> TextHead:
+    def table(rows: int, width: int) -> Array:
+        return (rng.standard_normal((rows, width)) * EMBEDDING_SCALE).astype(np.float32)
+
+    vocab, width, echoes = shape.vocab_size, shape.embedding, len(shape.echoes)
+    return TextHead(
+        embed_VE=table(vocab, width),
+        norm_in_scale_E=np.ones(width, np.float32),
+        norm_in_bias_E=np.zeros(width, np.float32),
+        norm_out_scale_O=np.ones(outputs, np.float32),
+        norm_out_bias_O=np.zeros(outputs, np.float32),
+        output_VO=None if shape.tied else table(vocab, outputs),
+        salience_VF=np.zeros((vocab, echoes), np.float32) if echoes else None,
+        habit_PE=table(shape.habits, width) if shape.habits else None,
+        habit_EO=_normal(rng, width, outputs) if shape.habits else None,
+    )
 
 
 def channel_statistics(pixels_NCYX: NDArray[np.uint8]) -> tuple[Array, Array]:

@@ -34,9 +34,8 @@ STACKED = {
     "readout": "readout_HO",
 }
 TEXT_HEAD = (
-    *("embed_VE", "norm_in_scale_E", "norm_in_bias_E"),
-    *("norm_out_scale_O", "norm_out_bias_O", "output_VO", "salience_VF", "habit_PE"),
-    "habit_EO",
+    *("embed_VE", "norm_in_scale_E", "norm_in_bias_E", "norm_out_scale_O", "norm_out_bias_O"),
+    *("output_VO", "salience_VF", "habit_PE", "habit_EO"),
 )
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation.GELU: F.gelu,
