@@ -14,10 +14,11 @@ as far back as an interval reaches, then what is recalled; G = O + F, rounded up
 import numpy as np
 
 from export.graph import Graph
-from export.recall import Recalled, beside, columns, newest
-from luminanet.frozen import HASH, SALIENCE_RATE, SALIENCE_START, Array, FrozenNet, TextHead
-from luminanet.receptive import Recall, TextInput
-from luminanet.reference import softplus
+from export.inputs import pooling
+from export.recall import Recalled, columns, newest
+from luminanet.frozen import HASH, Array, FrozenNet, TextHead
+from luminanet.receptive import Interval, Recall, TextInput
+from luminanet.reference import saliences
 
 
 def add_echoes(graph: Graph, net: FrozenNet, recalled: Recalled, read_BG: str) -> str:
@@ -67,24 +68,19 @@ def add_habits(graph: Graph, head: TextHead, shape: TextInput, out_BO: str) -> s
 
 def _table(head: TextHead, row: int) -> Array:
     """[V + 1, row]; the last row is nothing, because NO_TOKEN is -1."""
-    assert head.salience_VF is not None
-    salience_VF = softplus(SALIENCE_RATE * head.salience_VF.astype(np.float64) + SALIENCE_START)
-    table_VG = np.hstack([head.vocabulary_VO, salience_VF])
+    table_VG = np.hstack([head.vocabulary_VO, saliences(head)])
     return np.pad(table_VG, ((0, 1), (0, row - table_VG.shape[1]))).astype(np.float32)
 
 
 def _heard(graph: Graph, shape: TextInput, recalled: Recalled) -> tuple[str, Array]:
     """The tokens [B, X] that echoes see, and what place each has in each echo [X, F]."""
+    intervals = [field for field in shape.echoes if isinstance(field, Interval)]
     recalls = [field for field in shape.echoes if isinstance(field, Recall)]
     reach = shape.echo_reach
     parts = [newest(graph, reach, shape, "echo/newest")] if reach else []
     places_XF = np.zeros((shape.echoed, len(shape.echoes)), np.float32)
     if recalls:
         parts.append(recalled.tokens(recalls))
-    for f, field in enumerate(shape.echoes):
-        if isinstance(field, Recall):
-            places_XF[reach + recalls.index(field), f] = 1
-        else:
-            length = field.stop - field.start
-            places_XF[reach - field.stop : reach - field.start, f] = length**-0.5
-    return beside(graph, parts, "echo/token_ids"), places_XF
+    places_XF[:reach, : len(intervals)] = pooling(intervals, reach).T
+    places_XF[reach:, len(intervals) :] = np.eye(len(recalls))
+    return graph.concat(parts, "echo/token_ids"), places_XF

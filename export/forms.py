@@ -67,7 +67,7 @@ class Scope:
 
     def concat(self, tensors: Sequence[str], name: str, axis: int = 1) -> str:
         """Side by side along an axis; a single tensor is itself."""
-        return tensors[0] if len(tensors) == 1 else self.node("Concat", tensors, name, axis=axis)
+        return self.graph.concat(tensors, name, axis)
 
     def split(self, tensor: str, names: Sequence[str]) -> list[str]:
         """[B, n, K] -> n tensors [B, K]."""

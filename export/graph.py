@@ -70,6 +70,10 @@ class Graph:
         """Adds a node with several outputs."""
         self._nodes.append(helper.make_node(op, inputs, outputs, name, **attributes))
 
+    def concat(self, tensors: Sequence[str], name: str, axis: int = 1) -> str:
+        """Side by side along an axis; a single tensor is itself."""
+        return tensors[0] if len(tensors) == 1 else self.node("Concat", tensors, name, axis=axis)
+
     def split(self, tensor: str, names: Sequence[str]) -> None:
         """[batch, n, K] -> n tensors [batch, K]."""
         flat = self.node("Flatten", [tensor], f"{tensor}/flat", axis=1)

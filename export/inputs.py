@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from export.graph import Graph, Shape
-from export.recall import Recalled, beside, newest
+from export.recall import Recalled, newest
 from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
 from luminanet.receptive import ImageInput, Interval, Patch, Recall, TextField, TextInput, in_order
 from luminanet.reference import field_indices, layer_norm
@@ -131,14 +131,14 @@ def text_fields(
     if single or recalls:
         ids = [_lagged(graph, shape, single)] if single else []
         ids += [recalled.tokens(recalls)] if recalls else []
-        lags_BLE = graph.node("Gather", [table, beside(graph, ids, "seen/token_ids")], "lags")
+        lags_BLE = graph.node("Gather", [table, graph.concat(ids, "seen/token_ids")], "lags")
         fields |= _split(graph, lags_BLE, [*single, *recalls])
     pooled = [i for i in intervals if i.stop - i.start > 1]
     if pooled:
         reach = max(interval.stop for interval in pooled)
         newest_BN = newest(graph, reach, shape, "pooled/token_ids")
         rows_BNE = graph.node("Gather", [table, newest_BN], "window")
-        weights_PN = graph.constant("pooled/weights", _pooling(pooled, reach))
+        weights_PN = graph.constant("pooled/weights", pooling(pooled, reach))
         pooled_BPE = graph.node("MatMul", [weights_PN, rows_BNE], "pooled")
         fields |= _split(graph, pooled_BPE, pooled)
     return fields
@@ -157,7 +157,7 @@ def embedding_table(head: TextHead) -> Array:
     return np.vstack([table_VE, nothing_E]).astype(np.float32)
 
 
-def _pooling(intervals: Sequence[Interval], reach: int) -> Array:
+def pooling(intervals: Sequence[Interval], reach: int) -> Array:
     """[P, N]: sum / sqrt(length) over each interval; lag 0 is the last position."""
     weights_PN = np.zeros((len(intervals), reach), np.float32)
     for row, interval in zip(weights_PN, intervals, strict=True):

@@ -27,7 +27,7 @@ class Recalled:
         orders = tuple(recall.order for recall in recalls)
         if orders not in self._tokens:
             graph, name = self.graph, f"recall{','.join(map(str, orders))}"
-            last_BR = beside(graph, [self._last[k] for k in orders], f"{name}/last")
+            last_BR = graph.concat([self._last[k] for k in orders], f"{name}/last")
             ids_BR = graph.node("GatherElements", ["token_ids", last_BR], f"{name}/found", axis=1)
             is_BR = graph.node("Cast", [last_BR], f"{name}/is_found", to=onnx.TensorProto.BOOL)
             no_token = graph.constant("recall/no_token", np.array([NO_TOKEN]))
@@ -63,11 +63,6 @@ class Recalled:
 
 FAR = 1 << 31
 """A stop beyond any end."""
-
-
-def beside(graph: Graph, tensors: Sequence[str], name: str) -> str:
-    """[B, n] side by side; a single one is itself."""
-    return tensors[0] if len(tensors) == 1 else graph.node("Concat", tensors, name, axis=1)
 
 
 def newest(graph: Graph, count: int, shape: TextInput, name: str) -> str:

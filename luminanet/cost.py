@@ -33,8 +33,7 @@ def _shared(topology: Topology) -> int:
     shape = topology.input
     if not isinstance(shape, TextInput):
         return 0
-    pooled = topology.pooled
-    pooling = len(pooled) * max((i.stop for i in pooled), default=0) * shape.embedding
+    pooling = len(topology.pooled) * topology.pooled_reach * shape.embedding
     echoing = shape.echoed * (len(shape.echoes) + topology.echo_row)
     habits = shape.embedding * topology.outputs if shape.habits else 0
     return shape.vocab_size * topology.outputs + pooling + echoing + habits

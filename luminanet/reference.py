@@ -76,16 +76,19 @@ def forward_text(net: FrozenNet, head: TextHead, tokens_BW: NDArray[Any]) -> Arr
 
 def echo(net: FrozenNet, head: TextHead, tokens_BW: NDArray[Any], gates_BF: Array) -> Array:
     """[B, O]: what the echoes add to the output (TextHead)."""
-    shape, salience_VF = net.topology.input, head.salience_VF
+    shape, salience_VF = net.topology.input, saliences(head)
     assert isinstance(shape, TextInput)
-    assert salience_VF is not None
     total_BO = np.zeros((len(tokens_BW), net.topology.outputs))
     for f, field in enumerate(shape.echoes):
-        raw_V1 = salience_VF[:, f : f + 1].astype(np.float64)
-        salience_V1 = softplus(SALIENCE_RATE * raw_V1 + SALIENCE_START)
-        seen_BO = look(field, tokens_BW, salience_V1 * head.vocabulary_VO)
+        seen_BO = look(field, tokens_BW, salience_VF[:, f : f + 1] * head.vocabulary_VO)
         total_BO += gates_BF[:, f : f + 1] * seen_BO
     return total_BO
+
+
+def saliences(head: TextHead) -> Array:
+    """[V, F]: how much each token counts in every echo (TextHead)."""
+    assert head.salience_VF is not None
+    return softplus(SALIENCE_RATE * head.salience_VF.astype(np.float64) + SALIENCE_START)
 
 
 def two_pass(net: FrozenNet, seen: dict[int, Array], batch: int) -> Array:

@@ -184,6 +184,11 @@ class Topology:
         return frozenset(i for i in found if i.stop - i.start > 1)
 
     @property
+    def pooled_reach(self) -> int:
+        """How many of the newest tokens are in one of those."""
+        return max((interval.stop for interval in self.pooled), default=0)
+
+    @property
     def readouts(self) -> int:
         """How many numbers every cluster gives to the output: `outputs`, and one an echo."""
         echoes = self.input.echoes if isinstance(self.input, TextInput) else ()

@@ -59,7 +59,7 @@ def work(topology: Topology) -> dict[str, Work]:
         raise TopologyError("latency is predicted for text networks; count macs for images")
     plan = _planned(topology)
     seen = {field for c in topology.clusters for field in c.text_fields} | {NEWEST}
-    pools, reach = len(topology.pooled), max((i.stop for i in topology.pooled), default=0)
+    pools, reach = len(topology.pooled), topology.pooled_reach
     rows = len(seen) - pools + reach
     pooled = pools * reach * shape.embedding
     echoed = shape.echoed * topology.echo_row

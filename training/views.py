@@ -100,11 +100,12 @@ class TextFields(nn.Module):
         """Every field as it is seen from all positions, [B * T, E]."""
         length = embedded_BTE.shape[1]
         wanted = in_order(fields)
-        orders = max((field.order for field in wanted if isinstance(field, Recall)), default=0)
-        followers = followers_of(tokens_BT, orders, self.window)
-        after_nothing = F.pad(embedded_BTE, (0, 0, 1, 0)) if orders else embedded_BTE
+        if orders := max((f.order for f in wanted if isinstance(f, Recall)), default=0):
+            followers = followers_of(tokens_BT, orders, self.window)
+            after_nothing = F.pad(embedded_BTE, (0, 0, 1, 0))
         padded = F.pad(embedded_BTE, (0, 0, self.window, 0))
-        totals = F.pad(padded.float().cumsum(1), (0, 0, 1, 0))
+        if any(isinstance(f, Interval) and f.stop - f.start > 1 for f in wanted):
+            totals = F.pad(padded.float().cumsum(1), (0, 0, 1, 0))
 
         def pooled(interval: Interval) -> Tensor:
             """padded[:, window + t] is the token at t, lag 0."""
