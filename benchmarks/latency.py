@@ -1,6 +1,6 @@
 """`python -m benchmarks.latency`: what evolution pays for a step, measured on this machine.
 
-Times the graphs of random text networks (levels on a bus, scattered connections, none) in both
+Times the graphs of random text networks (levels on a bus, scattered connections, none) in the
 forms of luminanet/work.py with onnxruntime, one thread; explains the times by what the graphs make
 the runtime do; and says how far off the predictions for other networks are. The first network is
 timed again beside every other one, so that moments in which the machine is slow cancel out. Writes
@@ -83,7 +83,7 @@ def random_text(seed: int) -> Topology:
     return Topology(
         input=shape,
         channel=int(rng.choice([48, 64, 128, 256])),
-        outputs=embedding if shape.tied else 128,
+        outputs=embedding if shape.tied else int(rng.choice([128, 192, 256])),
         activation=Activation.GELU,
         clusters=clusters,
         connections=tuple(links),
@@ -177,7 +177,7 @@ def nonnegative(rows_NK: NDArray[np.float64], wanted_N: NDArray[np.float64]) -> 
 
 
 def errors(model: Model, timed: Sequence[Timed]) -> dict[int, list[float]]:
-    """Batch size -> predicted / measured - 1 of the better form, a network each."""
+    """Batch size -> predicted / measured - 1 of the best form, a network each."""
     return {
         batch: [predict_us(t.topology, model)[batch] / min(t.us[batch].values()) - 1 for t in timed]
         for batch in BATCHES

@@ -1,7 +1,12 @@
-"""The block form: the clusters of a level lie side by side, [B, W], and one matrix leads from all
-that a stage hears to all that it visits, with zeros where nothing connects.
+"""The block form: the clusters of a level lie side by side, [B, W], so that a stage is two products
+or one. Where clusters hear the same sum of messages, as on a bus with shared gates,
 
-Shape legend: that of frozen.py, and B batch, W widths side by side.
+    sums_C     = said_W @ send_WC             gate / n inside
+    hidden_W   = act(sums_C @ hear_CW + drive_W)
+
+and otherwise one matrix leads from all that is said to all that is visited, with zeros where
+nothing connects. Shape legend: that of frozen.py, and B batch, W widths side by side, T targets,
+S sources, N distinct sums of messages, C = N * D.
 """
 
 import numpy as np
@@ -9,17 +14,24 @@ import numpy as np
 from export.forms import Hidden, Scope, share
 from export.levelwise import Levelwise, level_of
 from export.sight import Sight
-from luminanet.frozen import Array, FrozenNet
+from export.views import Views, by_level
+from luminanet.form_work import worth_summing
+from luminanet.frozen import FrozenNet
+from luminanet.topology import Topology
 from luminanet.visits import Heard, Visit
 
 
 class Block(Levelwise):
-    """One matrix from everything a stage hears to everything it visits."""
+    """A few plain products a stage."""
 
     def __init__(self, graph: Scope, net: FrozenNet, sight: Sight) -> None:
         super().__init__(graph, net, sight)
         self.pieces: dict[int, str] = {}
         self.drives: dict[str, str] = {}
+
+    @staticmethod
+    def views(topology: Topology) -> Views:
+        return by_level(topology)
 
     def last_hidden(self) -> Hidden:
         for stage, heard in self.stages.items():
@@ -59,22 +71,29 @@ class Block(Levelwise):
         """`drive` plus what is heard [B, W]."""
         spoken = self.heard_stages(heard)
         sources = [visit for source in spoken for visit in self.stages[source]]
-        matrix_WW = np.vstack(
-            [
-                np.hstack([self.block(source, target, heard) for target in heard])
-                for source in sources
-            ]
+        said = self.graph.concat([self.hidden[s] for s in spoken], f"{stage}/heard")
+        gates_TS = np.array([[self.share(s, t, heard) for s in sources] for t in heard])
+        sums_NS, sum_T = np.unique(gates_TS, axis=0, return_inverse=True)
+        own_TN = np.eye(len(sums_NS))[sum_T.reshape(-1)]
+        send = (self.net.clusters[visit.cluster].send_HD for visit in sources)
+        hear = (self.net.clusters[visit.cluster].hear_DH for visit in heard)
+        send_WC = np.vstack(
+            [np.kron(gates_N, m) for gates_N, m in zip(sums_NS.T, send, strict=True)]
         )
-        matrix = self.graph.constant(f"{stage}/hear/weights", matrix_WW.astype(np.float32))
-        together = self.graph.concat([self.hidden[s] for s in spoken], f"{stage}/heard")
-        return self.graph.node("Gemm", [together, matrix, drive], f"{stage}/hear")
+        hear_CW = np.hstack(
+            [np.kron(own_N[:, None], m) for own_N, m in zip(own_TN, hear, strict=True)]
+        )
+        if worth_summing(len(hear_CW), len(send_WC), hear_CW.shape[1]):
+            weights = self.graph.constant(f"{stage}/send/weights", send_WC.astype(np.float32))
+            said = self.graph.node("MatMul", [said, weights], f"{stage}/sums")
+            matrix = hear_CW
+        else:
+            matrix = send_WC @ hear_CW
+        weights = self.graph.constant(f"{stage}/hear/weights", matrix.astype(np.float32))
+        return self.graph.node("Gemm", [said, weights, drive], f"{stage}/hear")
 
-    def block(self, source: Visit, target: Visit, heard: Heard) -> Array:
-        """gate / n * send @ hear, or zeros [H of the source, H of the target]."""
+    def share(self, source: Visit, target: Visit, heard: Heard) -> float:
+        """gate / n of a message, 0 where it is not heard."""
         if source not in heard[target]:
-            return np.zeros((self.width(source), self.width(target)), np.float32)
-        send_HD = self.net.clusters[source.cluster].send_HD
-        hear_DH = self.net.clusters[target.cluster].hear_DH
-        heard_DH = share(self.net, source.cluster, target.cluster) * hear_DH
-        product: Array = send_HD.astype(np.float64) @ heard_DH
-        return product
+            return 0.0
+        return share(self.net, source.cluster, target.cluster)

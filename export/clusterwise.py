@@ -15,7 +15,9 @@ import numpy as np
 
 from export.forms import Hidden, Scope, share
 from export.sight import Sight
+from export.views import Views, by_cluster
 from luminanet.frozen import Array, FrozenNet
+from luminanet.topology import Topology
 from luminanet.visits import Heard, Visit, schedule, stages
 
 
@@ -29,6 +31,11 @@ class Clusterwise(ABC):
         self.heard = schedule(net.topology)
         self.hidden: dict[Visit, str] = {}
         self.messages: dict[Visit, str] = {}
+
+    @staticmethod
+    def views(topology: Topology) -> Views:
+        """What is seen together."""
+        return by_cluster(topology)
 
     def last_hidden(self) -> Hidden:
         """Adds all visits."""

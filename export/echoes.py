@@ -6,42 +6,46 @@ All echoes are weights over the tokens that any of them sees, summed before a si
     heard_X      sum over echoes of  gate_f * salience_f(token x) * place_xf
     out_O        += heard_X @ vocabulary_XO of these tokens
 
-Saliences lie beside the vocabulary in one table, because a look-up costs as much for a few numbers
-as for many. Shape legend: that of frozen.py, and B batch, W window, R recalls, X the newest tokens
-as far back as an interval reaches, then what is recalled; G = O + F, rounded up in the table.
+Shape legend: that of frozen.py, and B batch, W window, R recalls, X the newest tokens
+as far back as an interval reaches, then what is recalled.
 """
 
 import numpy as np
 
 from export.graph import Graph
 from export.inputs import pooling
-from export.recall import Recalled, columns, newest
+from export.recall import Recalled
 from luminanet.frozen import HASH, Array, FrozenNet, TextHead
 from luminanet.receptive import Interval, Recall, TextInput
 from luminanet.reference import saliences
 
 
-def add_echoes(graph: Graph, net: FrozenNet, recalled: Recalled, read_BG: str) -> str:
-    """[B, O] of the readouts [B, G] of a text network."""
+def add_echoes(graph: Graph, net: FrozenNet, recalled: Recalled, read: str) -> str:
+    """[B, O] of the readouts [B, O + F] of a text network.
+
+    NO_TOKEN is the last row of either table, of which that of saliences has one more: zeros.
+    """
     topology, head = net.topology, net.head
     shape, outputs = topology.input, topology.outputs
     assert isinstance(shape, TextInput)
     assert isinstance(head, TextHead)
-    table = graph.constant("echo/table", _table(head, topology.echo_row))
-    tokens_BX, places_XF = _heard(graph, shape, recalled)
-    rows_BXG = graph.node("Gather", [table, tokens_BX], "echo/rows")
-    salience_BXF = columns(graph, rows_BXG, outputs, topology.readouts, "echo/salience", axis=2)
+    vocabulary = graph.constant("output_layer", head.vocabulary_VO)
+    table = graph.constant(
+        "echo/table", np.pad(saliences(head), ((0, 1), (0, 0))).astype(np.float32)
+    )
+    tokens_BX, places_XF = _heard(shape, recalled)
+    rows_BXO = graph.node("Gather", [vocabulary, tokens_BX], "echo/rows")
+    salience_BXF = graph.node("Gather", [table, tokens_BX], "echo/salience")
     places = graph.constant("echo/places", places_XF)
     weights_BXF = graph.node("Mul", [salience_BXF, places], "echo/weights")
     sizes = graph.constant("readout/sizes", np.array([outputs, len(shape.echoes)]))
-    graph.nodes("Split", [read_BG, sizes], "readout/split", ["readout/own", "echo/gates"], axis=1)
+    graph.nodes("Split", [read, sizes], "readout/split", ["readout/own", "echo/gates"], axis=1)
     end = graph.constant("echo/end", np.array([2]))
     gates_BF1 = graph.node("Unsqueeze", ["echo/gates", end], "echo/gates_column")
     heard_BX1 = graph.node("MatMul", [weights_BXF, gates_BF1], "echo/heard")
     row = graph.constant("echo/row", np.array([0, 1, -1]))
     heard_B1X = graph.node("Reshape", [heard_BX1, row], "echo/heard_row")
-    sum_B1G = graph.node("MatMul", [heard_B1X, rows_BXG], "echo/sum")
-    sum_B1O = columns(graph, sum_B1G, 0, outputs, "echo/row_of_outputs", axis=2)
+    sum_B1O = graph.node("MatMul", [heard_B1X, rows_BXO], "echo/sum")
     middle = graph.constant("echo/middle", np.array([1]))
     sum_BO = graph.node("Squeeze", [sum_B1O, middle], "echo")
     return graph.node("Add", ["readout/own", sum_BO], "readout/all")
@@ -66,21 +70,14 @@ def add_habits(graph: Graph, head: TextHead, shape: TextInput, out_BO: str) -> s
     return graph.node("Gemm", [found_BE, spoken, out_BO], "habit")
 
 
-def _table(head: TextHead, row: int) -> Array:
-    """[V + 1, row]; the last row is nothing, because NO_TOKEN is -1."""
-    table_VG = np.hstack([head.vocabulary_VO, saliences(head)])
-    return np.pad(table_VG, ((0, 1), (0, row - table_VG.shape[1]))).astype(np.float32)
-
-
-def _heard(graph: Graph, shape: TextInput, recalled: Recalled) -> tuple[str, Array]:
+def _heard(shape: TextInput, recalled: Recalled) -> tuple[str, Array]:
     """The tokens [B, X] that echoes see, and what place each has in each echo [X, F]."""
     intervals = [field for field in shape.echoes if isinstance(field, Interval)]
     recalls = [field for field in shape.echoes if isinstance(field, Recall)]
     reach = shape.echo_reach
-    parts = [newest(graph, reach, shape, "echo/newest")] if reach else []
     places_XF = np.zeros((shape.echoed, len(shape.echoes)), np.float32)
-    if recalls:
-        parts.append(recalled.tokens(recalls))
     places_XF[:reach, : len(intervals)] = pooling(intervals, reach).T
     places_XF[reach:, len(intervals) :] = np.eye(len(recalls))
-    return graph.concat(parts, "echo/token_ids"), places_XF
+    newest = range(shape.window - reach, shape.window)
+    tokens_BX = recalled.tokens([*newest, *map(recalled.place, recalls)], "echo/token_ids")
+    return tokens_BX, places_XF

@@ -76,11 +76,7 @@ class Scope:
 
     def cut(self, tensor: str, names: Sequence[str], sizes: Sequence[int]) -> list[str]:
         """[B, sum of sizes] -> tensors [B, size]; a single one is itself."""
-        if len(names) == 1:
-            return [tensor]
-        bounds = self.constant(f"{'/'.join(names)}/sizes", np.array(sizes))
-        self.graph.nodes("Split", [tensor, bounds], f"{tensor}/cut", list(names), axis=1)
-        return list(names)
+        return self.graph.cut(tensor, names, sizes)
 
     def stacked(self, tensor: str, count: int, width: int, name: str) -> str:
         """[B, count * width] -> [count, B, width]."""

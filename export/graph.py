@@ -79,6 +79,14 @@ class Graph:
         flat = self.node("Flatten", [tensor], f"{tensor}/flat", axis=1)
         self.nodes("Split", [flat], f"{tensor}/split", names, axis=1, num_outputs=len(names))
 
+    def cut(self, tensor: str, names: Sequence[str], sizes: Sequence[int]) -> list[str]:
+        """[batch, sum of sizes] -> tensors [batch, size]; a single one is itself."""
+        if len(names) == 1:
+            return [tensor]
+        bounds = self.constant(f"{tensor}/sizes", np.array(sizes))
+        self.nodes("Split", [tensor, bounds], f"{tensor}/cut", names, axis=1)
+        return list(names)
+
     def build(self) -> onnx.ModelProto:
         weights = [numpy_helper.from_array(array, n) for n, array in self._constants.items()]
         graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, weights)

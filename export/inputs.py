@@ -1,23 +1,22 @@
-"""What clusters see, as nodes: every distinct field is one named tensor [B, I].
+"""What clusters see, as nodes: what is seen together is one named tensor [B, I].
 
 Shape legend: that of frozen.py, and B batch, W window, Y rows, X columns of pixels, L single lags
 and recalls, N tokens as far back as a pooled interval reaches, P pooled intervals, R recalls.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from export.graph import Graph, Shape
-from export.recall import Recalled, newest
+from export.recall import FAR, Recalled, columns
+from export.views import Seen, Views
 from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
-from luminanet.receptive import ImageInput, Interval, Patch, Recall, TextField, TextInput, in_order
+from luminanet.receptive import Field, ImageInput, Interval, Patch, TextInput, View, is_pooled
 from luminanet.reference import field_indices, layer_norm
 from luminanet.topology import Cluster
-
-NEWEST = Interval(0, 1)
 
 
 def of_raw_pixels(net: FrozenNet) -> FrozenNet:
@@ -40,15 +39,21 @@ def of_raw_pixels(net: FrozenNet) -> FrozenNet:
     return replace(net, clusters=clusters, head=raw)
 
 
-def image_fields(graph: Graph, shape: ImageInput, patches: Iterable[Patch]) -> dict[Patch, str]:
-    """Adds the input `images` [B, C, Y, X] in 0..1; returns patch -> its pixels.
-
-    Patches that tile the image are cut by one transposition, others by a slice each.
-    """
+def image_views(graph: Graph, shape: ImageInput, views: Views) -> Seen:
+    """What is seen together, from the input `images` [B, C, Y, X] in 0..1."""
     sizes: Shape = ["batch", shape.channels, shape.height, shape.width]
     images = graph.input("images", np.float32, sizes)
-    distinct = sorted(set(patches))
-    fields: dict[Patch, str] = {}
+    patches = (field for view in views for field in view if isinstance(field, Patch))
+    fields = _patches(graph, images, shape, sorted(set(patches)))
+    return {v: graph.concat([fields[f] for f in v], name) for v, name in views.items()}
+
+
+def _patches(
+    graph: Graph, images: str, shape: ImageInput, distinct: Sequence[Patch]
+) -> dict[Field, str]:
+    """Patch -> its pixels. Patches that tile the image are cut by one transposition, others by a
+    slice each."""
+    fields: dict[Field, str] = {}
     for tile in sorted({replace(patch, top=0, left=0) for patch in distinct}):
         tiling = _tiling(tile, shape)
         wanted = set(tiling).intersection(distinct)
@@ -73,7 +78,7 @@ def _tiling(tile: Patch, shape: ImageInput) -> list[Patch]:
 
 def _tiles(
     graph: Graph, images: str, shape: ImageInput, tile: Patch, tiling: Sequence[Patch]
-) -> dict[Patch, str]:
+) -> dict[Field, str]:
     name, count = f"pixels/tiles{_name(tile)}", len(tile.channels)
     if count < shape.channels:
         first = tile.channels[0]
@@ -85,7 +90,7 @@ def _tiles(
         "Reshape", [images, graph.constant(f"{name}/grid", grid)], f"{name}/grid_cells"
     )
     tiles = graph.node("Transpose", [cells], name, perm=(0, 2, 4, 1, 3, 5))
-    fields = {patch: f"pixels/{_name(patch)}" for patch in tiling}
+    fields: dict[Field, str] = {patch: f"pixels/{_name(patch)}" for patch in tiling}
     graph.split(tiles, list(fields.values()))
     return fields
 
@@ -110,44 +115,62 @@ def _cut(graph: Graph, pixels: str, patch: Patch) -> str:
     return graph.node("Flatten", [cut], name, axis=1)
 
 
-def text_fields(
-    graph: Graph,
-    head: TextHead,
-    shape: TextInput,
-    wanted: Iterable[TextField],
-    recalled: Recalled,
-) -> dict[TextField, str]:
-    """Field -> its (pooled) embedding [B, E], from the input `token_ids`.
+def text_views(
+    graph: Graph, head: TextHead, shape: TextInput, views: Views, recalled: Recalled
+) -> Seen:
+    """What is seen together, from the input `token_ids`.
 
-    NEWEST is among them where the output layer is tied. Single lags and recalls are looked up
-    alone, so that only true pooling costs multiplications.
+    Single lags and recalls are looked up for all views at once, and alone, so that only true
+    pooling costs multiplications.
     """
+    if not views:
+        return {}
     table = graph.constant("embedding", embedding_table(head))
-    distinct = set(wanted) | ({NEWEST} if head.output_VO is None else set())
-    recalls = [f for f in in_order(distinct) if isinstance(f, Recall)]
-    intervals = [f for f in in_order(distinct) if isinstance(f, Interval)]
-    single = [i for i in intervals if i.stop - i.start == 1]
-    fields: dict[TextField, str] = {}
-    if single or recalls:
-        ids = [_lagged(graph, shape, single)] if single else []
-        ids += [recalled.tokens(recalls)] if recalls else []
-        lags_BLE = graph.node("Gather", [table, graph.concat(ids, "seen/token_ids")], "lags")
-        fields |= _split(graph, lags_BLE, [*single, *recalls])
-    pooled = [i for i in intervals if i.stop - i.start > 1]
-    if pooled:
-        reach = max(interval.stop for interval in pooled)
-        newest_BN = newest(graph, reach, shape, "pooled/token_ids")
-        rows_BNE = graph.node("Gather", [table, newest_BN], "window")
-        weights_PN = graph.constant("pooled/weights", pooling(pooled, reach))
-        pooled_BPE = graph.node("MatMul", [weights_PN, rows_BNE], "pooled")
-        fields |= _split(graph, pooled_BPE, pooled)
-    return fields
+    parts = _looked_up(graph, table, shape, views, recalled)
+    for view, found in _pooled(graph, table, shape, views).items():
+        parts[view] += found
+    return {view: graph.concat(parts[view], name) for view, name in views.items()}
 
 
-def _lagged(graph: Graph, shape: TextInput, single: Sequence[Interval]) -> str:
-    """[B, L]: the tokens at single lags."""
-    positions = graph.constant("lags/at", np.array([shape.window - i.stop for i in single]))
-    return graph.node("Gather", ["token_ids", positions], "lags/token_ids", axis=1)
+def _looked_up(
+    graph: Graph, table: str, shape: TextInput, views: Views, recalled: Recalled
+) -> dict[View, list[str]]:
+    """The single lags and recalls of every view as one tensor, if it has some."""
+    places = {view: [recalled.place(f) for f in view if not is_pooled(f)] for view in views}
+    looking = [view for view in views if places[view]]
+    parts: dict[View, list[str]] = {view: [] for view in views}
+    if not looking:
+        return parts
+    ids_BL = recalled.tokens([p for view in looking for p in places[view]], "seen/token_ids")
+    rows_BLE = graph.node("Gather", [table, ids_BL], "seen/rows")
+    flat = graph.node("Flatten", [rows_BLE], "seen", axis=1)
+    names = [f"{views[view]}/single" for view in looking]
+    sizes = [len(places[view]) * shape.embedding for view in looking]
+    cut = graph.cut(flat, names, sizes)
+    return parts | {view: [part] for view, part in zip(looking, cut, strict=True)}
+
+
+def _pooled(graph: Graph, table: str, shape: TextInput, views: Views) -> dict[View, list[str]]:
+    """The sums over lags of every view: one tensor if all want the same, else one a field."""
+    wanted = {view: [f for f in view if is_pooled(f)] for view in views}
+    wanted = {view: found for view, found in wanted.items() if found}
+    intervals = sorted({interval for found in wanted.values() for interval in found})
+    if not intervals:
+        return {}
+    reach = max(interval.stop for interval in intervals)
+    newest_BN = "token_ids"
+    if reach < shape.window:
+        newest_BN = columns(graph, newest_BN, -reach, FAR, "pooled/token_ids")
+    rows_BNE = graph.node("Gather", [table, newest_BN], "pooled/rows")
+    weights_PN = graph.constant("pooled/weights", pooling(intervals, reach))
+    sums_BPE = graph.node("MatMul", [weights_PN, rows_BNE], "pooled/sums")
+    flat = graph.node("Flatten", [sums_BPE], "pooled", axis=1)
+    if all(found == intervals for found in wanted.values()):
+        return {view: [flat] for view in wanted}
+    names = [f"lags{i.start}-{i.stop - 1}" for i in intervals]
+    cut = graph.cut(flat, names, [shape.embedding] * len(intervals))
+    tensors = dict(zip(intervals, cut, strict=True))
+    return {view: [tensors[i] for i in found] for view, found in wanted.items()}
 
 
 def embedding_table(head: TextHead) -> Array:
@@ -164,16 +187,3 @@ def pooling(intervals: Sequence[Interval], reach: int) -> Array:
         length = interval.stop - interval.start
         row[reach - interval.stop : reach - interval.start] = 1 / math.sqrt(length)
     return weights_PN
-
-
-def _split(graph: Graph, rows: str, fields: Sequence[TextField]) -> dict[TextField, str]:
-    """[B, n, E] -> one [B, E] for each of n fields."""
-    named = {field: _field_name(field) for field in fields}
-    graph.split(rows, list(named.values()))
-    return named
-
-
-def _field_name(field: TextField) -> str:
-    if isinstance(field, Recall):
-        return f"recalled{field.order}"
-    return f"lags{field.start}-{field.stop - 1}"

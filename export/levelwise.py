@@ -9,7 +9,9 @@ from itertools import groupby
 
 from export.forms import Hidden, Scope
 from export.sight import Sight
+from export.views import Views, by_cluster
 from luminanet.frozen import FrozenNet
+from luminanet.topology import Topology
 from luminanet.visits import Heard, schedule, stages
 
 
@@ -27,6 +29,11 @@ class Levelwise(ABC):
         self.hidden: dict[str, str] = {}
         clusters = groupby(net.topology.clusters, lambda c: f"level{c.level}")
         self.levels = {level: [c.id for c in found] for level, found in clusters}
+
+    @staticmethod
+    def views(topology: Topology) -> Views:
+        """What is seen together."""
+        return by_cluster(topology)
 
     def heard_stages(self, heard: Heard) -> list[str]:
         """The stages with a visit that is heard."""

@@ -6,70 +6,83 @@ Shape legend: that of frozen.py, and B batch, W window, R recalls.
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import onnx
 
 from export.graph import Graph
-from luminanet.receptive import Recall, TextInput
+from luminanet.receptive import Field, Interval, Recall, TextInput
 from luminanet.reference import NO_TOKEN
 
 
 class Recalled:
-    """The tokens that any of `recalls` brings back, each found once."""
+    """The window and what any of `recalls` brings back, each found once.
+
+    `ids` is [B, W + R]: the token ids of the window, and NO_TOKEN where nothing is recalled.
+    """
 
     def __init__(self, graph: Graph, shape: TextInput, recalls: Iterable[Recall]) -> None:
         self.graph = graph
         self.window = shape.window
-        self._last = self._followers(set(recalls))
-        self._tokens: dict[tuple[int, ...], str] = {}
+        self.recalls = sorted(set(recalls))
+        self.ids = graph.concat(["token_ids", *self._recalled()], "known/token_ids")
 
-    def tokens(self, recalls: Sequence[Recall]) -> str:
-        """[B, R]: token ids, NO_TOKEN where nothing is recalled."""
-        orders = tuple(recall.order for recall in recalls)
-        if orders not in self._tokens:
-            graph, name = self.graph, f"recall{','.join(map(str, orders))}"
-            last_BR = graph.concat([self._last[k] for k in orders], f"{name}/last")
-            ids_BR = graph.node("GatherElements", ["token_ids", last_BR], f"{name}/found", axis=1)
-            is_BR = graph.node("Cast", [last_BR], f"{name}/is_found", to=onnx.TensorProto.BOOL)
-            no_token = graph.constant("recall/no_token", np.array([NO_TOKEN]))
-            self._tokens[orders] = graph.node(
-                "Where", [is_BR, ids_BR, no_token], f"{name}/token_ids"
-            )
-        return self._tokens[orders]
+    def place(self, field: Field) -> int:
+        """The column of `ids` for a recall or a single lag."""
+        if isinstance(field, Recall):
+            return self.window + self.recalls.index(field)
+        assert isinstance(field, Interval)
+        return self.window - field.stop
 
-    def _followers(self, recalls: set[Recall]) -> dict[int, str]:
-        """Order -> int64 [B, 1], the position in the window of the token that is recalled. 0 is
-        none, because what stands there follows nothing."""
-        graph, alike, found = self.graph, "", dict[int, str]()
-        for order in range(1, 1 + max((recall.order for recall in recalls), default=0)):
+    def tokens(self, places: Sequence[int], name: str) -> str:
+        """[B, n]: some columns of `ids`."""
+        first, end = places[0], self.window + len(self.recalls)
+        if list(places) == list(range(end)):
+            return self.ids
+        if list(places) == list(range(first, end)):
+            return columns(self.graph, self.ids, first, FAR, name)
+        at = self.graph.constant(f"{name}/at", np.array(places))
+        return self.graph.node("Gather", [self.ids, at], name, axis=1)
+
+    def _recalled(self) -> list[str]:
+        """[B, R], if anything is recalled."""
+        if not self.recalls:
+            return []
+        last_BR = self.graph.concat(self._followers(), "recalled/last")
+        inputs = [self._padded(), last_BR]
+        return [self.graph.node("GatherElements", inputs, "recalled/token_ids", axis=1)]
+
+    def _padded(self) -> str:
+        """[B, 1 + W]: NO_TOKEN before the window."""
+        graph = self.graph
+        before = graph.constant("recall/before", np.array([0, 1, 0, 0]))
+        no_token = graph.constant("recall/no_token", np.array(NO_TOKEN))
+        return graph.node("Pad", ["token_ids", before, no_token], "recall/text")
+
+    def _followers(self) -> list[str]:
+        """int64 [B, 1] a recall: where in `_padded` the token stands that is recalled; 0 is none.
+
+        places_k[.., i]: the follower of the run of k tokens that ends in column i + k - 1 of the
+        window, if it is equal to the newest k.
+        """
+        graph, found = self.graph, list[str]()
+        nothing = graph.constant("recall/nothing", np.array([0]))
+        followers = np.append(np.arange(2, self.window + 1), 0)
+        places = graph.constant("recall/followers", followers)
+        for order in range(1, 1 + self.recalls[-1].order):
             name = f"alike{order}"
             at = graph.constant(f"{name}/at", np.array([self.window - order]))
             token = graph.node("Gather", ["token_ids", at], f"{name}/token", axis=1)
             equal = graph.node("Equal", ["token_ids", token], f"{name}/equal")
-            if order > 1:  # columns order - 1 .. of the window: each ends a run of `order` tokens
-                later = columns(graph, alike, 1, FAR, f"{name}/later")
-                earlier = columns(graph, equal, 0, 1 - order, f"{name}/earlier")
-                equal = graph.node("And", [later, earlier], name)
-            alike = equal
-            if Recall(order) in recalls:
-                nothing = graph.constant("recall/nothing", np.array([0]))
-                after = np.arange(order, self.window + 1) % self.window
-                follower = graph.constant(f"{name}/follower", after)
-                places = graph.node("Where", [alike, follower, nothing], f"{name}/places")
+            if order > 1:
+                equal = columns(graph, equal, 0, 1 - order, f"{name}/earlier")
+                places = columns(graph, places, 1, FAR, f"{name}/later")
+            places = graph.node("Where", [equal, places, nothing], f"{name}/places")
+            if Recall(order) in self.recalls:
                 axis = graph.constant("recall/axis", np.array([1]))
-                last = graph.node("ReduceMax", [places, axis], f"{name}/last", keepdims=1)
-                found[order] = last
+                found.append(graph.node("ReduceMax", [places, axis], f"{name}/last", keepdims=1))
         return found
 
 
 FAR = 1 << 31
 """A stop beyond any end."""
-
-
-def newest(graph: Graph, count: int, shape: TextInput, name: str) -> str:
-    """[B, count]: the newest tokens of the window."""
-    if count == shape.window:
-        return "token_ids"
-    return columns(graph, "token_ids", -count, FAR, name)
 
 
 def columns(graph: Graph, tensor: str, start: int, stop: int, name: str, axis: int = 1) -> str:

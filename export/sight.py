@@ -5,34 +5,33 @@
 Shape legend: that of frozen.py, and B batch, K clusters.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
 from export.forms import Scope
+from export.views import Seen, grouped, named
 from luminanet.frozen import Array, FrozenNet
-from luminanet.topology import Cluster
-
-Key = TypeVar("Key", bound=Hashable)
-Fields = Mapping[int, Sequence[str]]
-"""Cluster -> the names of the tensors [B, I] that it sees."""
+from luminanet.receptive import View, view_of
 
 
 class Sight:
     """The drives of one network in one graph; every one is computed once."""
 
-    def __init__(self, graph: Scope, net: FrozenNet, fields: Fields) -> None:
+    def __init__(self, graph: Scope, net: FrozenNet, seen: Seen) -> None:
         self.graph = graph
         self.net = net
-        self.fields = fields
+        self.seen = seen
+        self.views = {c.id: view_of(c.fields) for c in net.topology.clusters}
         self._each: dict[int, str] = {}
         self._spread: set[int] = set()
         """Clusters that see nothing whose drive has a row for all of the batch by now."""
-        self._alike = dict(grouped([i for i in fields if fields[i]], lambda i: tuple(fields[i])))
+        self._alike = dict(
+            grouped([i for i in self.views if self.views[i]], self.views.__getitem__)
+        )
 
     def sees(self, id: int) -> bool:
-        return id in self._spread or bool(self.fields[id])
+        return id in self._spread or bool(self.views[id])
 
     def each(self, id: int) -> str:
         """The drive of one cluster [B, H]; its bias alone [H] if it sees nothing.
@@ -40,8 +39,8 @@ class Sight:
         Clusters that see the same share one Gemm.
         """
         if id not in self._each:
-            if self.fields[id]:
-                together = [i for i in self._alike[tuple(self.fields[id])] if i not in self._each]
+            if self.views[id]:
+                together = [i for i in self._alike[self.views[id]] if i not in self._each]
                 self._each |= self._seen(together)
             else:
                 bias_H = self.net.clusters[id].bias_H
@@ -51,21 +50,33 @@ class Sight:
     def _seen(self, ids: Sequence[int]) -> dict[int, str]:
         widths = [self.net.topology.cluster(i).width for i in ids]
         drives = self.graph.cut(
-            self._gemm(f"{_named(ids)}/see", ids, widths),
+            self._gemm(f"{named(ids)}/see", self.views[ids[0]], ids, widths),
             [f"cluster{i}/see" for i in ids],
             widths,
         )
         return dict(zip(ids, drives, strict=True))
 
-    def _gemm(self, name: str, ids: Sequence[int], widths: Sequence[int]) -> str:
-        """The drives of clusters that see the same, side by side [B, widths]."""
-        fields_BI = self.graph.concat(self.fields[ids[0]], f"{_named(ids)}/fields")
-        weights = [self.net.clusters[i] for i in ids]
-        see_IW = np.hstack([widen(w.see_IH, n) for w, n in zip(weights, widths, strict=True)])
-        bias_W = np.hstack([widen(w.bias_H[None], n) for w, n in zip(weights, widths, strict=True)])
+    def _gemm(self, name: str, view: View, ids: Sequence[int], widths: Sequence[int]) -> str:
+        """The drives of clusters from one tensor, side by side [B, widths]; zeros for what of it a
+        cluster does not see."""
+        pairs = list(zip(ids, widths, strict=True))
+        see_IW = np.hstack([widen(self._rows(i, view), n) for i, n in pairs])
+        bias_W = np.hstack([widen(self.net.clusters[i].bias_H[None], n) for i, n in pairs])
         matrix = self.graph.constant(f"{name}/weights", see_IW)
         bias = self.graph.constant(f"{name}/bias", bias_W[0])
-        return self.graph.node("Gemm", [fields_BI, matrix, bias], name)
+        return self.graph.node("Gemm", [self.seen[view], matrix, bias], name)
+
+    def _rows(self, id: int, view: View) -> Array:
+        """The see matrix [I of the view, H] of a cluster."""
+        cluster, shape = self.net.topology.cluster(id), self.net.topology.input
+        see_IH, at = self.net.clusters[id].see_IH, 0
+        found = {
+            field: np.zeros((shape.inputs(field), cluster.width), np.float32) for field in view
+        }
+        for field in cluster.fields:
+            found[field] = see_IH[at : at + shape.inputs(field)]
+            at += len(found[field])
+        return np.vstack(list(found.values()))
 
     def row(self, id: int) -> str:
         """The drive of one cluster [B, H], also if it sees nothing."""
@@ -78,12 +89,11 @@ class Sight:
 
     def stack(self, level: str, ids: Sequence[int], width: int) -> tuple[str, list[int]]:
         """The drives of a level [K, B, width] and their order; zeros fill up narrow clusters."""
-        own = [i for i in ids if self.fields[i]]
-        others = [i for i in ids if i not in own]
-        groups = [found for _, found in grouped(own, lambda i: tuple(self.fields[i]))]
-        parts = [self._gemm(f"{_named(g)}/see", g, [width] * len(g)) for g in groups]
+        groups = grouped([i for i in ids if self.views[i]], self.views.__getitem__)
+        others = [i for i in ids if not self.views[i]]
+        parts = [self._gemm(f"{named(g)}/see", v, g, [width] * len(g)) for v, g in groups]
         parts += [self._padded(i, width) for i in others]
-        order = [i for group in groups for i in group] + others
+        order = [i for _, group in groups for i in group] + others
         wide_BW = self.graph.concat(parts, f"{level}/see")
         return self.graph.stacked(wide_BW, len(ids), width, f"{level}/see/stacked"), order
 
@@ -98,46 +108,14 @@ class Sight:
     # ------------------------------------------------------------------ side by side
 
     def wide(self, level: str, ids: Sequence[int]) -> str:
-        """The drives of a level side by side [B, widths]; zeros where a field is not seen."""
-        if not any(self.fields[i] for i in ids):
+        """The drives of a level side by side [B, widths]."""
+        view = view_of(field for i in ids for field in self.views[i])
+        if not view:
             return self.graph.concat([self.row(i) for i in ids], f"{level}/see")
-        own = [self._by_field(self.net.topology.cluster(i)) for i in ids]
-        sizes = {field: len(rows) for found in own for field, rows in found.items()}
         widths = [self.net.topology.cluster(i).width for i in ids]
-        blocks = [
-            [found.get(field, np.zeros((size, width), np.float32)) for field, size in sizes.items()]
-            for found, width in zip(own, widths, strict=True)
-        ]
-        see_IW = np.hstack([np.vstack(column) for column in blocks])
-        bias_W = np.concatenate([self.net.clusters[i].bias_H for i in ids])
-        matrix = self.graph.constant(f"{level}/see/weights", see_IW)
-        bias = self.graph.constant(f"{level}/see/bias", bias_W)
-        together = self.graph.concat(list(sizes), f"{level}/fields")
-        return self.graph.node("Gemm", [together, matrix, bias], f"{level}/see")
-
-    def _by_field(self, cluster: Cluster) -> dict[str, Array]:
-        """The rows of a cluster's see matrix, by the tensor that they are multiplied with."""
-        see_IH, at = self.net.clusters[cluster.id].see_IH, 0
-        found: dict[str, Array] = {}
-        for name, field in zip(self.fields[cluster.id], cluster.fields, strict=True):
-            rows = see_IH[at : at + self.net.topology.input.inputs(field)]
-            found[name] = found[name] + rows if name in found else rows
-            at += len(rows)
-        return found
+        return self._gemm(f"{level}/see", view, ids, widths)
 
 
 def widen(matrix: Array, width: int) -> Array:
     """Zeros to the right up to `width` columns."""
     return np.pad(matrix, ((0, 0), (0, width - matrix.shape[1])))
-
-
-def _named(ids: Sequence[int]) -> str:
-    return f"cluster{'s' * (len(ids) > 1)}{','.join(map(str, ids))}"
-
-
-def grouped(items: Iterable[int], key: Callable[[int], Key]) -> list[tuple[Key, list[int]]]:
-    """Items of one key together, in the order in which keys appear."""
-    groups: dict[Key, list[int]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return list(groups.items())

@@ -17,13 +17,14 @@ from export.clusterwise import Bus, Clusterwise, Concatenated, PerConnection
 from export.echoes import add_echoes, add_habits
 from export.forms import Form, Hidden, Scope
 from export.graph import Graph
-from export.inputs import NEWEST, image_fields, of_raw_pixels, text_fields
+from export.inputs import image_views, of_raw_pixels, text_views
 from export.levelwise import Levelwise
 from export.recall import Recalled
 from export.shared import Shared
-from export.sight import Fields, Sight
+from export.sight import Sight
+from export.views import Seen
 from luminanet.frozen import Array, FrozenNet, ImageHead, TextHead
-from luminanet.receptive import ImageInput, Recall, TextInput
+from luminanet.receptive import ImageInput, Interval, Recall, TextInput, View
 from luminanet.reference import NORM_EPSILON
 
 TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
@@ -33,6 +34,8 @@ TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
     Form.SHARED: Shared,
     Form.BLOCK: Block,
 }
+
+NEWEST: View = (Interval(0, 1),)
 
 
 def unroll(net: FrozenNet, form: Form = Form.BUS) -> onnx.ModelProto:
@@ -48,9 +51,7 @@ def unroll(net: FrozenNet, form: Form = Form.BUS) -> onnx.ModelProto:
 def _unroll_image(graph: Graph, net: FrozenNet, head: ImageHead, form: Form) -> None:
     topology, net = net.topology, of_raw_pixels(net)
     assert isinstance(topology.input, ImageInput)
-    patches = (patch for cluster in topology.clusters for patch in cluster.patches)
-    tensors = image_fields(graph, topology.input, patches)
-    seen = {c.id: [tensors[patch] for patch in c.patches] for c in topology.clusters}
+    seen = image_views(graph, topology.input, TWO_PASSES[form].views(topology))
     scope = Scope(graph, "images")
     hidden = _last_hidden(scope, net, form, seen)
     _readout(scope, net, hidden, graph.constant("readout/bias", head.bias_O), "logits")
@@ -61,14 +62,16 @@ def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> No
     topology = net.topology
     assert isinstance(topology.input, TextInput)
     graph.input("token_ids", np.int64, ["batch", topology.input.window])
-    wanted = {field for cluster in topology.clusters for field in cluster.text_fields}
+    views = dict(TWO_PASSES[form].views(topology))
+    if head.output_VO is None:
+        views.setdefault(NEWEST, "newest")
+    wanted = {field for view in views for field in view}
     recalls = [f for f in wanted.union(topology.input.echoes) if isinstance(f, Recall)]
     recalled = Recalled(graph, topology.input, recalls)
-    fields = text_fields(graph, head, topology.input, wanted, recalled)
-    seen = {c.id: [fields[field] for field in c.text_fields] for c in topology.clusters}
+    seen = text_views(graph, head, topology.input, views, recalled)
     scope = Scope(graph, "token_ids")
     hidden = _last_hidden(scope, net, form, seen)
-    newest = fields[NEWEST] if head.output_VO is None else None
+    newest = seen[NEWEST] if head.output_VO is None else None
     is_plain = not topology.input.echoes and not topology.input.habits
     out_BO = _readout(scope, net, hidden, newest if is_plain else None, "readout")
     if topology.input.echoes:
@@ -87,7 +90,7 @@ def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> No
     graph.output("logits", np.float32, ["batch", topology.input.vocab_size])
 
 
-def _last_hidden(scope: Scope, net: FrozenNet, form: Form, seen: Fields) -> Hidden:
+def _last_hidden(scope: Scope, net: FrozenNet, form: Form, seen: Seen) -> Hidden:
     return TWO_PASSES[form](scope, net, Sight(scope, net, seen)).last_hidden()
 
 

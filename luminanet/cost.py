@@ -34,6 +34,6 @@ def _shared(topology: Topology) -> int:
     if not isinstance(shape, TextInput):
         return 0
     pooling = len(topology.pooled) * topology.pooled_reach * shape.embedding
-    echoing = shape.echoed * (len(shape.echoes) + topology.echo_row)
+    echoing = shape.echoed * (len(shape.echoes) + topology.outputs)
     habits = shape.embedding * topology.outputs if shape.habits else 0
     return shape.vocab_size * topology.outputs + pooling + echoing + habits

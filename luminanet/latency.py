@@ -2,7 +2,7 @@
 
     us = node * nodes + step * steps + kmac * thousands of multiply-accumulates + ...
 
-of the better one of two forms.
+of the best one of three forms (work.py).
 
 latency.json holds the coefficients of one target, measured by `python -m benchmarks.latency` on
 onnxruntime with one thread; measure again for another target. Evolution weighs batch 1 and batch 32

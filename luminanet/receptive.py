@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,6 +41,18 @@ class Recall:
 
 TextField = Interval | Recall
 Field = Patch | TextField
+View = tuple[Field, ...]
+"""What is seen together, in the order in which it lies side by side."""
+
+
+def view_of(fields: Iterable[Field]) -> View:
+    """Distinct fields, pooled intervals last."""
+    return tuple(sorted(dict.fromkeys(fields), key=is_pooled))
+
+
+def is_pooled(field: Field) -> TypeGuard[Interval]:
+    """Whether it is a sum over lags, rather than the embedding of one token."""
+    return isinstance(field, Interval) and field.stop - field.start > 1
 
 
 def order_of(field: TextField) -> tuple[bool, tuple[int, ...]]:

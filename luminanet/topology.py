@@ -25,13 +25,12 @@ from luminanet.receptive import (
     Patch,
     TextField,
     TextInput,
+    is_pooled,
     text_field,
     text_input,
 )
 
 FORMAT = 1
-ALIGNED = 8
-"""Numbers of a vector register: rows of such a length are read a fifth faster."""
 
 
 class Activation(StrEnum):
@@ -135,6 +134,8 @@ class Topology:
             raise TopologyError(f"{where}: id and level must not be negative")
         if cluster.width < 1:
             raise TopologyError(f"{where} has width {cluster.width}: it needs a neuron at least")
+        if len(set(cluster.fields)) != len(cluster.fields):
+            raise TopologyError(f"{where} lists a field twice")
         for field in cluster.fields:
             reason = self.input.refuse(field)
             if reason:
@@ -165,6 +166,12 @@ class Topology:
             heard[connection.target].append(connection.source)
         return {target: tuple(found) for target, found in heard.items()}
 
+    @cached_property
+    def choirs(self) -> dict[int, int]:
+        """Cluster id -> the first cluster of its level that hears the same sources."""
+        first: dict[tuple[int, tuple[int, ...]], int] = {}
+        return {c.id: first.setdefault((c.level, self.sources[c.id]), c.id) for c in self.clusters}
+
     def cluster(self, id: int) -> Cluster:
         try:
             return self.by_id[id]
@@ -181,7 +188,7 @@ class Topology:
     def pooled(self) -> frozenset[Interval]:
         """The intervals of more than one lag that clusters see."""
         found = (interval for cluster in self.clusters for interval in cluster.intervals)
-        return frozenset(i for i in found if i.stop - i.start > 1)
+        return frozenset(filter(is_pooled, found))
 
     @property
     def pooled_reach(self) -> int:
@@ -193,11 +200,6 @@ class Topology:
         """How many numbers every cluster gives to the output: `outputs`, and one an echo."""
         echoes = self.input.echoes if isinstance(self.input, TextInput) else ()
         return self.outputs + len(echoes)
-
-    @property
-    def echo_row(self) -> int:
-        """The length of a row that echoes are read from: its readouts, rounded up."""
-        return self.readouts + -self.readouts % ALIGNED
 
     def inputs(self, cluster: Cluster) -> int:
         """How many numbers the cluster's receptive field has."""

@@ -1,27 +1,27 @@
 """Topology -> what its exported graph makes a runtime do, without building the graph.
 
-Counts the two forms of text networks that are fastest on a CPU (export/forms.py):
+Counts the forms of text networks that are fastest on a CPU (export/forms.py):
 
     bus      one product per cluster; the gates of a stage mix all messages that it hears
     shared   one batched product per level, narrow clusters filled up with zeros
+    block    one product per level for what it sees, says and hears; clusters that hear the same
+             sources share their gates
 
-A level that hears one shared set of sources is visited as a whole, and as often as it must: it
-needs fewer visits, messages and gathers than the same number of scattered connections.
 benchmarks/latency.py measures what each count costs.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 
+from luminanet import form_work
 from luminanet.cost import macs
 from luminanet.errors import TopologyError
-from luminanet.receptive import Interval, Recall, TextField, TextInput
-from luminanet.topology import Cluster, Topology
-from luminanet.visits import Heard, Visit, stages
+from luminanet.form_work import FormWork, Plan, planned
+from luminanet.receptive import Interval, Recall, TextInput, View, is_pooled, view_of
+from luminanet.topology import Topology
 
-FORMS = ("bus", "shared")
-NEWEST = Interval(0, 1)
+FORMS = ("bus", "shared", "block")
+NEWEST: View = (Interval(0, 1),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,82 +39,93 @@ class Work:
     weights: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A topology and who is visited when."""
-
-    topology: Topology
-    stages: dict[str, Heard]
-    spoken: set[Visit]
-    last: set[Visit]
-
-    def width(self, visit: Visit) -> int:
-        return self.topology.cluster(visit.cluster).width
-
-
 def work(topology: Topology) -> dict[str, Work]:
     """Of each of FORMS; raises TopologyError for an image network."""
     shape = topology.input
     if not isinstance(shape, TextInput):
         raise TopologyError("latency is predicted for text networks; count macs for images")
-    plan = _planned(topology)
-    seen = {field for c in topology.clusters for field in c.text_fields} | {NEWEST}
-    pools, reach = len(topology.pooled), topology.pooled_reach
-    rows = len(seen) - pools + reach
-    pooled = pools * reach * shape.embedding
-    echoed = shape.echoed * topology.echo_row
-    alike = macs(topology) - pooled
-    weights = _weights(plan, shape)
-    pooling = 4 + (reach < shape.window) if pools else 0
-    recalling, echoing = _recalling(seen, shape), _echoing(shape)
-
-    def whole(form: Work) -> Work:
-        return Work(
-            nodes=form.nodes + 7 + pooling + recalling.nodes + echoing.nodes,
-            steps=form.steps + 7 + recalling.steps + echoing.steps,
-            macs=alike + form.macs - form.batched,
-            batched=form.batched,
-            pooled=pooled,
-            lookups=(rows + bool(shape.habits)) * shape.embedding + echoed,
-            weights=weights,
-        )
-
-    return {"bus": whole(_bus(plan)), "shared": whole(_shared(plan))}
+    plan = planned(topology)
+    own = {view_of(cluster.fields) for cluster in topology.clusters}
+    levels = {
+        c.level: [f for o in topology.clusters if o.level == c.level for f in o.fields]
+        for c in topology.clusters
+    }
+    together = {view_of(fields) for fields in levels.values()}
+    return {
+        "bus": _whole(plan, shape, own, form_work.bus(plan)),
+        "shared": _whole(plan, shape, own, form_work.shared(plan)),
+        "block": _whole(plan, shape, together, form_work.block(plan)),
+    }
 
 
-def _recalling(seen: Set[TextField], shape: TextInput) -> Work:
-    """Two nodes for the newest token, five for each before it, two a recall; then the tokens, once
-    for clusters and once for echoes unless both want the same."""
-    looked = tuple(sorted(field for field in seen if isinstance(field, Recall)))
-    echoed = tuple(field for field in shape.echoes if isinstance(field, Recall))
-    if not looked + echoed:
+def _whole(plan: Plan, shape: TextInput, views: Iterable[View], form: FormWork) -> Work:
+    topology = plan.topology
+    pooled = len(topology.pooled) * topology.pooled_reach * shape.embedding
+    parts = [
+        _recalling(topology, shape),
+        _seeing(topology, shape, views),
+        _echoing(topology, shape),
+    ]
+    return Work(
+        nodes=form.nodes + sum(part.nodes for part in parts) + 3,
+        steps=form.steps + sum(part.steps for part in parts) + 3,
+        macs=macs(topology) - pooled + form.macs - form.batched,
+        batched=form.batched,
+        pooled=pooled,
+        lookups=sum(part.lookups for part in parts),
+        weights=_weights(plan, shape),
+    )
+
+
+def _recalls(topology: Topology, shape: TextInput) -> set[Recall]:
+    seen = {field for cluster in topology.clusters for field in cluster.text_fields}
+    return {field for field in seen.union(shape.echoes) if isinstance(field, Recall)}
+
+
+def _recalling(topology: Topology, shape: TextInput) -> Work:
+    """Three nodes for the newest token, five for each before it, one a recall; then the tokens."""
+    recalls = _recalls(topology, shape)
+    if not recalls:
         return Work()
-    distinct = {*looked, *echoed}
-    nodes = 5 * max(recall.order for recall in distinct) - 3 + 2 * len(distinct)
-    nodes += sum(3 + (len(wanted) > 1) for wanted in {looked, echoed} if wanted)
-    if not looked:
-        return Work(nodes)
-    return Work(nodes + 1, 4 + (len(looked) > 1) + 2 * looked[-1].order)
+    order, several = max(recall.order for recall in recalls), len(recalls) > 1
+    return Work(5 * order + 1 + len(recalls) + several, 2 * order + 4 + several)
 
 
-def _echoing(shape: TextInput) -> Work:
-    habits = Work(6 + shape.tied, 1 + shape.tied) if shape.habits else Work()
-    if not shape.echoes:
-        return habits
-    reach, recalls = shape.echo_reach, any(isinstance(f, Recall) for f in shape.echoes)
-    joined = (0 < reach < shape.window) + (reach > 0 and recalls)
-    plus = shape.tied and not shape.habits
-    return Work(11 + plus + joined + habits.nodes, 8 + plus + habits.steps)
+def _seeing(topology: Topology, shape: TextInput, views: Iterable[View]) -> Work:
+    """Look-ups for all views at once, sums over lags at once, and what a view has of both."""
+    distinct = set(views).union({NEWEST} if shape.tied else ()) - {()}
+    single = [[f for f in view if not is_pooled(f)] for view in distinct]
+    pooled = [[f for f in view if is_pooled(f)] for view in distinct]
+    looking, wanted = sum(map(bool, single)), {tuple(fields) for fields in pooled if fields}
+    reach, is_cut = (
+        topology.pooled_reach,
+        bool(wanted) and wanted != {tuple(sorted(topology.pooled))},
+    )
+    looked = 3 + (looking > 1) if looking else 0
+    summed = 3 + (reach < shape.window) + is_cut if wanted else 0
+    parts = [bool(s) + (len(p) if is_cut else bool(p)) for s, p in zip(single, pooled, strict=True)]
+    joined = sum(count > 1 for count in parts)
+    return Work(
+        nodes=looked + summed + joined,
+        steps=max(looked, summed) + bool(joined),
+        lookups=(sum(map(len, single)) + reach) * shape.embedding,
+    )
 
 
-def _planned(topology: Topology) -> _Plan:
-    found = stages(topology)
-    heard = {visit: sources for visits in found.values() for visit, sources in visits.items()}
-    spoken = {source for sources in heard.values() for source in sources}
-    return _Plan(topology, found, spoken, set({v.cluster: v for v in heard}.values()))
+def _echoing(topology: Topology, shape: TextInput) -> Work:
+    """Ten nodes for echoes, and one to choose their tokens unless it is all; six for habits."""
+    nodes, steps, lookups = 0, 0, 0
+    if shape.habits:
+        nodes, steps, lookups = 6 + shape.tied, 1 + shape.tied, shape.embedding
+    if shape.echoes:
+        is_part = shape.echoed < shape.window + len(_recalls(topology, shape))
+        plus = shape.tied and not shape.habits
+        nodes, steps = nodes + 10 + plus + is_part, steps + 7 + plus
+        lookups += shape.echoed * (topology.outputs + len(shape.echoes))
+    return Work(nodes, steps, lookups=lookups)
 
 
-def _weights(plan: _Plan, shape: TextInput) -> int:
+def _weights(plan: Plan, shape: TextInput) -> int:
     """Of matrices that are multiplied with: those for messages only where there are any."""
     topology, total = plan.topology, shape.vocab_size * plan.topology.outputs
     speaking = {visit.cluster for visit in plan.spoken}
@@ -122,65 +133,3 @@ def _weights(plan: _Plan, shape: TextInput) -> int:
         total += c.width * (topology.inputs(c) + topology.readouts)
         total += c.width * topology.channel * ((c.id in speaking) + bool(topology.sources[c.id]))
     return total
-
-
-def _bus(plan: _Plan) -> Work:
-    clusters = plan.topology.clusters
-    nodes = _products(clusters, is_cut=True) + len(plan.spoken) + (len(clusters) > 1)
-    listening = 0
-    for heard in plan.stages.values():
-        targets = [sources for sources in heard.values() if sources]
-        nodes += len(heard)
-        if targets:
-            nodes += 4 + (len(_heard(heard)) > 1) + len(targets)
-            listening += 1
-    return Work(nodes, 4 + 8 * listening)
-
-
-def _shared(plan: _Plan) -> Work:
-    """Its `macs` are only those of zeros that fill clusters up."""
-    topology = plan.topology
-    levels = {level: list(found) for level, found in groupby(topology.clusters, _level)}
-    nodes, listening, batched, zeros, read = 0, 0, 0, 0, 0
-    for clusters in levels.values():
-        several = len({c.fields for c in clusters if c.fields}) > 1
-        nodes += _products(clusters, is_cut=False) + several + (2 if len(clusters) > 1 else 1)
-    for heard in plan.stages.values():
-        visits = set(heard)
-        level = levels[topology.cluster(min(visits).cluster).level]
-        width = max(cluster.width for cluster in level)
-        nodes += 1 + (len(visits) < len(level))
-        speaking, ending = plan.spoken & visits, plan.last & visits
-        products = [(speaking, 1 + (len(speaking) < len(visits)))]
-        if any(heard.values()):
-            sources = _heard(heard)
-            spoken = sum(not sources.isdisjoint(stage) for stage in plan.stages.values())
-            products.append((visits, 5 + (spoken > 1)))
-            listening += 1
-        for who, count in products:
-            if who:
-                nodes += count
-                batched += len(who) * width * topology.channel
-                zeros += topology.channel * sum(width - plan.width(visit) for visit in who)
-        if ending:
-            nodes += 2 + (len(ending) < len(visits))
-            read += 1
-            zeros += topology.readouts * sum(width - plan.width(visit) for visit in ending)
-    return Work(nodes + (read > 1), 9 + 7 * listening, zeros, batched)
-
-
-def _products(clusters: Sequence[Cluster], is_cut: bool) -> int:
-    """Nodes of what clusters see: those that see the same share one product."""
-    views = [cluster.fields for cluster in clusters if cluster.fields]
-    distinct = set(views)
-    cuts = sum(views.count(view) > 1 for view in distinct) if is_cut else 0
-    blind = 3 * (len(views) < len(clusters))
-    return len(distinct) + sum(len(view) > 1 for view in distinct) + cuts + blind
-
-
-def _heard(heard: Heard) -> set[Visit]:
-    return {source for sources in heard.values() for source in sources}
-
-
-def _level(cluster: Cluster) -> int:
-    return cluster.level

@@ -59,8 +59,8 @@ def _random_fields(
 ) -> tuple[Patch, ...] | tuple[TextField, ...]:
     count = int(rng.integers(0, 4))
     if isinstance(source, TextInput):
-        return tuple(_random_text_field(rng, source) for _ in range(count))
-    return tuple(_random_patch(rng, source) for _ in range(count))
+        return tuple(dict.fromkeys(_random_text_field(rng, source) for _ in range(count)))
+    return tuple(dict.fromkeys(_random_patch(rng, source) for _ in range(count)))
 
 
 def _random_text_field(rng: np.random.Generator, source: TextInput) -> TextField:

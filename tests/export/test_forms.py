@@ -126,6 +126,30 @@ def test_the_cost_of_every_form_can_be_counted_by_hand() -> None:
     assert cost.macs(chain().topology) == expected[Form.BUS]
 
 
+def bus(width: int) -> FrozenNet:
+    """Two levels of three that hear each other, all of a level alike."""
+    fields = [(Patch((0,), 0, k, 1, 2),) for k in range(3)]
+    clusters = tuple(Cluster(k, k // 3, width, fields[k % 3]) for k in range(6))
+    links = [Connection(source=s, target=t) for s in range(6) for t in range(6) if s // 3 != t // 3]
+    shape = ImageInput(1, 1, 4)
+    net = random_weights(Topology(shape, 2, 2, Activation.TANH, clusters, tuple(links)))
+    return replace(net, gates={link: 0.5 + link.source for link in net.gates})
+
+
+def test_a_block_forms_sums_where_clusters_hear_the_same_and_it_pays() -> None:
+    wide, narrow = bus(32), bus(4)
+    assert "level1/pass1/sums" in names_of(wide, Form.BLOCK)
+    assert "level1/pass1/sums" not in names_of(narrow, Form.BLOCK)
+    some = next(iter(wide.gates))
+    own = replace(wide, gates={**wide.gates, some: 7.0})
+    for net, sums in ((wide, 1), (own, 2)):
+        graph = unroll(net, Form.BLOCK)
+        sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
+        assert sizes["level0/pass2/send/weights"] == (96, 2 * sums)
+        assert sizes["level0/pass2/hear/weights"] == (2 * sums, 96)
+        assert_same_as_reference(net, Form.BLOCK, 3)
+
+
 def test_a_narrow_cluster_speaks_by_its_hidden_state() -> None:
     clusters = (Cluster(0, 0, 2, (Patch((0,), 0, 0, 1, 4),)), Cluster(1, 1, 3))
     links = (Connection(source=0, target=1),)

@@ -11,6 +11,7 @@ from export.choose import work_of
 from export.forms import Form
 from export.unroll import unroll
 from luminanet.errors import ArtifactError, TopologyError
+from luminanet.frozen import FrozenNet
 from luminanet.latency import Coefficients, counts, latency_us, measured, predict_us, read, write
 from luminanet.receptive import Interval, Recall, TextField, TextInput
 from luminanet.topology import Activation, Cluster, Connection, Topology
@@ -30,11 +31,15 @@ def text(levels: list[int], links: list[tuple[int, int]], width: int = 64) -> To
     return base.having(clusters, [Connection(source=s, target=t) for s, t in links])
 
 
+def evenly_gated(topology: Topology) -> FrozenNet:
+    return replace(random_weights(topology), gates=dict.fromkeys(topology.connections, 1.0))
+
+
 @settings(max_examples=60)
 @given(SEEDS)
 def test_the_work_is_nearly_what_the_exported_graph_does(seed: int) -> None:
     topology = replace(random_net(seed, text=True).topology, activation=Activation.GELU)
-    net = random_weights(topology)
+    net = evenly_gated(topology)
     for form in FORMS:
         graph, counted = work_of(unroll(net, Form(form))), work(net.topology)[form]
         assert counted.nodes == pytest.approx(graph.nodes, rel=0.35, abs=4)
@@ -62,7 +67,7 @@ def test_the_work_of_levels_on_a_bus_is_exact(
     assert isinstance(plain.input, TextInput)
     clusters = [replace(c, fields=(*c.text_fields, *seen)) for c in plain.clusters]
     source = replace(plain.input, echoes=echoes, habits=habits, tied=tied)
-    net = random_weights(replace(plain, input=source, clusters=tuple(clusters)))
+    net = evenly_gated(replace(plain, input=source, clusters=tuple(clusters)))
     for form in FORMS:
         graph, counted = work_of(unroll(net, Form(form))), work(net.topology)[form]
         assert (counted.nodes, counted.steps) == (graph.nodes, graph.steps)
@@ -99,7 +104,7 @@ def test_a_connection_costs_little_where_the_bus_is_there_already() -> None:
     assert latency_us(more) - latency_us(joined) < latency_us(one) - latency_us(plain)
 
 
-def test_an_interval_that_is_looked_up_already_costs_less_than_a_new_one() -> None:
+def test_an_interval_that_a_level_sees_already_costs_less_than_a_new_one() -> None:
     topology = text([0, 0], [])
 
     def seeing(interval: Interval) -> Topology:
@@ -108,7 +113,7 @@ def test_an_interval_that_is_looked_up_already_costs_less_than_a_new_one() -> No
         return topology.having([first, second], [])
 
     shared, single, pooled = map(seeing, (Interval(2, 3), Interval(5, 6), Interval(4, 8)))
-    assert latency_us(topology) < latency_us(shared) < latency_us(single) < latency_us(pooled)
+    assert latency_us(topology) <= latency_us(shared) < latency_us(single) < latency_us(pooled)
 
 
 def test_clusters_that_see_the_same_share_a_product() -> None:

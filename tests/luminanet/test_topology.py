@@ -67,6 +67,7 @@ A = Cluster(0, 0, 4, (Patch((0, 1, 2), 0, 0, 8, 8),))
         ((replace(A, fields=(Patch((), 0, 0, 8, 8),)),), (), "outside"),
         ((replace(A, fields=(Patch((0,), 30, 0, 8, 8),)),), (), "outside"),
         ((replace(A, fields=(Interval(0, 1),)),), (), "patches"),
+        ((replace(A, fields=2 * A.fields),), (), "a field twice"),
         ((A,), (Connection(0, 1),), "not there"),
         ((A,), (Connection(0, 0), Connection(0, 0)), "twice"),
     ],
