@@ -83,6 +83,8 @@ class TrainConfig:
     clip: float = 0.0
     """Largest gradient norm; 0 for no limit."""
     dropout: float = 0.0
+    habit_dropout: float = 0.0
+    """Share of a batch's tokens that do without what a text LuminaNet knows by heart."""
     mixup: float = 0.0
     smoothing: float = 0.0
     teacher: str = ""
@@ -102,6 +104,8 @@ class TrainConfig:
     channel: int = 64
     seeding: str = ""
     """The topology that the run starts from (seedings.py)."""
+    shared_gates: bool = False
+    """One gate per source for all clusters of a level that hear the same: they hear one sum."""
     evolution: EvolutionConfig | None = None
     held_out: float = 0.04
     """Share of the training data kept apart to judge mutations; never trained on."""
@@ -135,6 +139,10 @@ class TrainConfig:
             raise ConfigError(f"a share of {self.distill} for the teacher is not between 0 and 1")
         if self.smoothing and self.is_text:
             raise ConfigError("labels of text are not smoothed: leave out --smoothing")
+        if not 0 <= self.habit_dropout <= 1:
+            raise ConfigError(f"habit dropout {self.habit_dropout} is not between 0 and 1")
+        if self.habit_dropout and (self.model != "luminanet" or not self.is_text):
+            raise ConfigError("a text LuminaNet alone has habits: leave out --habit-dropout")
         if self.layers < 1 or (self.layers > 1 and self.model != "gpt2"):
             raise ConfigError("layers are for a gpt2, one at least: leave out --layers")
         if self.model == "luminanet" and self.seeding not in SEEDINGS:
@@ -144,6 +152,8 @@ class TrainConfig:
         )
         if text_only and not self.is_text:
             raise ConfigError("latency is predicted for text only: use the cost macs")
+        if text_only and not self.shared_gates:
+            raise ConfigError("latency is predicted for shared gates: use them, or the cost macs")
         if self.model != "luminanet" and self.evolution is not None:
             raise ConfigError(f"{self.model} does not evolve: leave out --evolution-events")
         if self.model in LEARNING_RATES and (self.width or self.channel or self.dropout):
@@ -253,7 +263,12 @@ _FIELDS = EvolutionConfig(
 # such that both buses still fit into the budget.
 _EVOLVED = {
     f"tinystories-evolved-{channel}": replace(
-        _TINYSTORIES, seeding="few", channel=channel, width=width, evolution=_FIELDS
+        _TINYSTORIES,
+        seeding="few",
+        channel=channel,
+        width=width,
+        shared_gates=True,
+        evolution=_FIELDS,
     )
     for channel, width in ((128, 96), (256, 64), (384, 48))
 }
@@ -262,29 +277,35 @@ _DISTILLED_TEXT = replace(
     preset="tinystories-distilled",
     seeding="lean",
     channel=32,
+    shared_gates=True,
     teacher=TEXT_TEACHER,
     distill=0.8,
     evolution=replace(_FIELDS, max_parameters=1_700_000, max_macs=1_235_000),
 )
 # Echoes and recalls, a small budget to connect levels and grow in: the shipped network.
+_ECHO_EVOLUTION = replace(
+    _FIELDS,
+    events=10,
+    building=8,
+    start=0.04,
+    stop=0.4,
+    max_parameters=3_100_000,
+    max_macs=1_750_000,
+    max_width=192,
+    neurons=16,
+    grown=1,
+    fields=1,
+    pruned=0.0,
+)
 _ECHO = replace(
     _DISTILLED_TEXT,
     preset="tinystories-echo",
     seeding="echo",
-    evolution=replace(
-        _FIELDS,
-        events=10,
-        building=8,
-        start=0.04,
-        stop=0.4,
-        max_parameters=2_800_000,
-        max_macs=1_235_000,
-        max_width=192,
-        neurons=16,
-        grown=1,
-        fields=1,
-        pruned=0.0,
-    ),
+    width=80,
+    channel=64,
+    shared_gates=True,
+    habit_dropout=0.3,
+    evolution=_ECHO_EVOLUTION,
 )
 _LEAN = replace(_EVOLUTION, events=40, stop=0.6)
 _SPARSE = replace(_EVOLUTION, max_connections=64)
@@ -314,9 +335,18 @@ PRESETS = {
         replace(_CIFAR10, preset="cifar10-distilled", teacher=TEACHER, smoothing=0.0),
         _TINYSTORIES,
         replace(_TINYSTORIES, preset="tinystories-bus", seeding="bus", evolution=None),
+        replace(
+            _TINYSTORIES, preset="tinystories-bus-wide", seeding="bus", width=200, evolution=None
+        ),
         _DISTILLED_TEXT,
         _ECHO,
-        replace(_ECHO, preset="tinystories-echo-bus", seeding="echo-bus", evolution=None),
+        replace(
+            _ECHO,
+            preset="tinystories-echo-wide",
+            width=112,
+            evolution=replace(_ECHO_EVOLUTION, max_macs=2_050_000, max_parameters=3_400_000),
+        ),
+        replace(_ECHO, preset="tinystories-echo-bus", seeding="echo-bus", width=96, evolution=None),
         replace(_GPT2, preset="gpt2-distilled", teacher=TEXT_TEACHER, distill=0.8),
         *(replace(config, preset=name) for name, config in _EVOLVED.items()),
         _GPT2,

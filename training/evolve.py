@@ -215,14 +215,15 @@ def read_slots(trainer: Trainer) -> Slots:
     frozen = model.frozen
     return Slots(
         weights=model.freeze(),
-        average=unpack(frozen, trainer.average),
-        first_moment=unpack(frozen, first),
-        second_moment=unpack(frozen, second),
+        average=unpack(frozen, trainer.average, model.options.shared_gates),
+        first_moment=unpack(frozen, first, model.options.shared_gates),
+        second_moment=unpack(frozen, second, model.options.shared_gates),
     )
 
 
 def adopt(trainer: Trainer, slots: Slots) -> None:
-    trainer.use(Network(slots.weights, trainer.config.dropout, network(trainer).white))
+    model = network(trainer)
+    trainer.use(Network(slots.weights, model.options, model.white))
     average, first = pack(slots.average), pack(slots.first_moment)
     for name, second in pack(slots.second_moment).items():
         trainer.average[name] = average[name].to(trainer.device)

@@ -8,6 +8,7 @@ import json
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class Run:
         """Goes on from a saved state."""
         if raw["net"] is not None:
             frozen = checkpoint.unpack_net(raw["net"])
-            self.trainer.use(Network(frozen, self.config.dropout, self.task.white))
+            task = replace(self.task, first_net=frozen)
+            self.trainer.use(build(task, self.config))
         self.trainer.restore(raw["trainer"])
         self.history = [Event(**event) for event in json.loads(raw["history"])]
         self.events_done = raw["events_done"]

@@ -6,6 +6,7 @@ clusters, B batch (images, or sequences x positions), T tokens, and the legend o
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,6 +46,16 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """How a network learns; none of it is in a trained one. Dropout of hidden states, and of whole
+    rows of habits; whether a choir shares its gates (Topology.choirs)."""
+
+    dropout: float = 0.0
+    habit_dropout: float = 0.0
+    shared_gates: bool = False
+
+
 Whitening = Mapping[int, Tensor]
 """Number of inputs I of a cluster -> the matrix [I, I] that stands before its `see` weights while
 they learn (whitening.py); sizes that are not in it have none."""
@@ -68,8 +79,9 @@ def pack(net: FrozenNet) -> dict[str, Tensor]:
     return packed | {n: torch.from_numpy(a.copy()) for n, a in shared.items() if a is not None}
 
 
-def unpack(net: FrozenNet, packed: Mapping[str, Tensor]) -> FrozenNet:
-    """A FrozenNet like `net` (same topology) with the numbers of `packed`."""
+def unpack(net: FrozenNet, packed: Mapping[str, Tensor], shared_gates: bool = False) -> FrozenNet:
+    """A FrozenNet like `net` (same topology) with the numbers of `packed`; with shared gates, those
+    of a choir's first cluster for all of it."""
     arrays = {name: t.detach().float().cpu().numpy().copy() for name, t in packed.items()}
     clusters: dict[int, ClusterWeights] = {}
     for g, group in enumerate(groups_of(net.topology)):
@@ -78,7 +90,8 @@ def unpack(net: FrozenNet, packed: Mapping[str, Tensor]) -> FrozenNet:
             weights["bias_H"] = weights["bias_H"][0]
             clusters[cluster.id] = ClusterWeights(**weights)
     at = positions(net.topology)
-    gates = {c: float(arrays["gates"][at[c.target], at[c.source]]) for c in net.gates}
+    voices = _voices(net.topology, shared_gates)
+    gates = {c: float(arrays["gates"][voices[at[c.target]], at[c.source]]) for c in net.gates}
     if isinstance(net.head, ImageHead):
         head: ImageHead | TextHead = ImageHead(net.head.mean_C, net.head.std_C, arrays["bias_O"])
     else:
@@ -92,22 +105,32 @@ def positions(topology: Topology) -> dict[int, int]:
     return {cluster: position for position, cluster in enumerate(members)}
 
 
+def _voices(topology: Topology, shared_gates: bool) -> list[int]:
+    """For every row of the gate matrix, the row that holds its gates."""
+    at = positions(topology)
+    return [at[topology.choirs[cluster] if shared_gates else cluster] for cluster in at]
+
+
 class Network(nn.Module):
     """The trainable two-pass network; the same numbers as luminanet.reference on `frozen`, or
     with a whitening, on what whitening.fold makes of it."""
 
     mask_NN: Tensor
     share_N1: Tensor
+    voices_N: Tensor
 
     def __init__(
-        self, net: FrozenNet, dropout: float = 0.0, white: Whitening | None = None
+        self,
+        net: FrozenNet,
+        options: NetworkOptions = NetworkOptions(),
+        white: Whitening | None = None,
     ) -> None:
         super().__init__()
         self.frozen = net
+        self.options = options
         self.white = white or {}
         self.topology = net.topology
         self.groups = groups_of(net.topology)
-        self.dropout = dropout
         self.drive = nn.Identity()
         """What drives each group passes through it, so that signals can listen (prospects.py)."""
         for name, value in pack(net).items():
@@ -120,6 +143,7 @@ class Network(nn.Module):
             if group.inputs in self.white:
                 self.register_buffer(f"white_{g}", self.white[group.inputs])
         self.register_buffer("mask_NN", mask_NN)
+        self.register_buffer("voices_N", torch.tensor(_voices(net.topology, options.shared_gates)))
         self.register_buffer("share_N1", 1 / mask_NN.sum(1, keepdim=True).clamp(min=1))
         self.inputs = (
             ImageFields(net.topology, net.head, self.groups)
@@ -128,7 +152,7 @@ class Network(nn.Module):
         )
 
     def freeze(self) -> FrozenNet:
-        return unpack(self.frozen, dict(self.named_parameters()))
+        return unpack(self.frozen, dict(self.named_parameters()), self.options.shared_gates)
 
     def stack(self, name: str, g: int) -> Tensor:
         return self.get_parameter(f"{name}_{g}")
@@ -186,8 +210,9 @@ class Network(nn.Module):
         before_BT = F.pad(tokens_BT[:, :-1], (1, 0), value=NO_TOKEN)
         pairs_BT = HASH[0] * before_BT + HASH[1] * tokens_BT
         table = self.get_parameter("habit_PE")
-        found = F.embedding(pairs_BT % len(table), table)
-        return found.flatten(0, 1) @ self.get_parameter("habit_EO")
+        found = F.embedding(pairs_BT % len(table), table).flatten(0, 1)
+        known = F.dropout(found.new_ones(len(found), 1), self.options.habit_dropout, self.training)
+        return (known * found) @ self.get_parameter("habit_EO")
 
     def salience(self, tokens: Tensor) -> Tensor:
         """How much each token counts in every echo, [..., F]."""
@@ -219,7 +244,9 @@ class Network(nn.Module):
 
     def settle(self, seen: list[Tensor], probe_NN: Tensor | None) -> list[Tensor]:
         """The hidden states after both passes, [K, B, H] a group."""
-        mix_NN = self.get_parameter("gates") * self.mask_NN * self.share_N1
+        gates_NN: Tensor = self.get_parameter("gates")
+        gates_NN = gates_NN[self.voices_N] if self.options.shared_gates else gates_NN
+        mix_NN = gates_NN * self.mask_NN * self.share_N1
         mix_NN = mix_NN if probe_NN is None else mix_NN + probe_NN
         drives = [
             self.drive(torch.baddbmm(self.stack("bias", g), x, self.see(g)))
@@ -266,7 +293,9 @@ class Network(nn.Module):
 
     def read(self, hidden: list[Tensor]) -> Tensor:
         parts = [
-            torch.bmm(F.dropout(h, self.dropout, self.training), self.stack("readout", g)).sum(0)
+            torch.bmm(
+                F.dropout(h, self.options.dropout, self.training), self.stack("readout", g)
+            ).sum(0)
             for g, h in enumerate(hidden)
         ]
         return torch.stack(parts).sum(0)

@@ -112,6 +112,8 @@ BEFORE = ((0, 1), (3, 4), (4, 5), (5, 7), (7, 11), (11, 19), (19, 35))
 ECHOES = (Interval(0, 16), Interval(0, 64), *RECALLS)
 HABITS = 16_381
 """A prime, so that pairs of tokens spread over all rows."""
+PREDICTED = 256
+"""Width of what the output layer reads: a wide one is worth more than wide clusters."""
 
 
 def echo_text(width: int, channel: int, vocab_size: int) -> Topology:
@@ -121,7 +123,7 @@ def echo_text(width: int, channel: int, vocab_size: int) -> Topology:
     shape = TextInput(vocab_size, 64, 128, tied=False, echoes=ECHOES, habits=HABITS)
     seed = _text([BEFORE] * 8, shape, width, channel)
     clusters = [replace(c, fields=c.fields if c.level else NEWEST) for c in seed.clusters]
-    return seed.having(clusters, ())
+    return replace(seed, outputs=PREDICTED, clusters=tuple(clusters))
 
 
 def echo_bus_text(width: int, channel: int, vocab_size: int) -> Topology:

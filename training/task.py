@@ -14,7 +14,7 @@ from training.config import TrainConfig
 from training.corpus import open_corpus
 from training.data import LABELS, load_images
 from training.initial import channel_statistics, initial_net
-from training.network import Network, Whitening
+from training.network import Network, NetworkOptions, Whitening
 from training.seedings import SEEDINGS
 from training.teacher import answers, load_text
 from training.teacher import load as load_teacher
@@ -85,4 +85,5 @@ def build(task: Task, config: TrainConfig) -> Model:
         case Recipe():
             return Baseline(first, config.seed)
         case FrozenNet():
-            return Network(first, config.dropout, task.white)
+            options = NetworkOptions(config.dropout, config.habit_dropout, config.shared_gates)
+            return Network(first, options, task.white)

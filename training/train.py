@@ -30,6 +30,7 @@ OPTIONS = {
     "optimizer": str,
     "weight_decay": float,
     "dropout": float,
+    "habit_dropout": float,
     "mixup": float,
     "smoothing": float,
     "whiten": float,

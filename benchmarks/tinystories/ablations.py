@@ -8,9 +8,10 @@ held-out stories with each network as it is and with parts of it silenced, witho
     echoes         nothing is echoed
     habits         nothing is known by heart of what follows two tokens
 
-Presets whose names end in -bus are connected densely from the start and do not evolve. Says also
-how alike two evolved networks of one preset are. Writes benchmarks/tinystories/ablations.md and
-.json. Finished runs are read, interrupted ones resume.
+Presets whose names have a bus in them are connected densely from the start and do not evolve;
+tinystories-bus-wide is the hand-made one at the cost of the evolved one. Says also how alike two
+evolved networks of one preset are. Writes benchmarks/tinystories/ablations.md and .json. Finished
+runs are read, interrupted ones resume.
 """
 
 import json
@@ -42,7 +43,7 @@ from training.task import prepare
 from training.train import command_of
 
 HERE = Path(__file__).parent
-NETWORKS = ("tinystories-echo", "tinystories-echo-bus", "tinystories-bus", "tinystories")
+NETWORKS = ("tinystories-echo", "tinystories-echo-bus", "tinystories-bus-wide", "tinystories-bus")
 STEPS = 450
 TOKENS = 20_000
 """Held-out tokens that every network reads."""

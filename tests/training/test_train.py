@@ -4,10 +4,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
 from training import batches
@@ -34,6 +36,22 @@ def train(preset: str, data: Path, out: Path, *more: str) -> int:
 def words(preset: str, data: Path, out: Path) -> list[str]:
     options = ["--preset", preset, "--data", str(data), "--out", str(out)]
     return [*options, "--threads", "1", "--check-every", "5", *SMALL[preset]]
+
+
+@pytest.mark.parametrize(
+    ("preset", "change", "says"),
+    [
+        ("tinystories-echo", {"shared_gates": False}, "shared gates"),
+        ("tinystories-echo", {"habit_dropout": 1.5}, "between 0 and 1"),
+        ("gpt2", {"habit_dropout": 0.1}, "leave out --habit-dropout"),
+        ("cifar10", {"habit_dropout": 0.1}, "leave out --habit-dropout"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(
+    preset: str, change: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        replace(PRESETS[preset], **change)
 
 
 @pytest.mark.parametrize("preset", SMALL)
