@@ -4,7 +4,8 @@
     concat      one Gemm per visit: what it hears side by side, its matrices stacked
     bus         the messages that a level hears meet on one bus, where a matrix of gates mixes them
     shared      the clusters of a level side by side in one batched product for each step
-    block       one matrix per level and pass, with zeros where nothing connects
+    block       the clusters of a level side by side: one matrix for what they see, two for a sum
+                that they hear together, or one with zeros where nothing connects
 
 Fewer nodes cost less at batch 1, fewer zeros at large batches; export/choose.py weighs them.
 Shape legend: that of frozen.py, and B batch.

@@ -301,6 +301,7 @@ _ECHO = replace(
     _DISTILLED_TEXT,
     preset="tinystories-echo",
     seeding="echo",
+    learning_rate=5e-3,
     width=80,
     channel=64,
     shared_gates=True,
@@ -336,7 +337,12 @@ PRESETS = {
         _TINYSTORIES,
         replace(_TINYSTORIES, preset="tinystories-bus", seeding="bus", evolution=None),
         replace(
-            _TINYSTORIES, preset="tinystories-bus-wide", seeding="bus", width=200, evolution=None
+            _TINYSTORIES,
+            preset="tinystories-bus-wide",
+            seeding="bus",
+            learning_rate=5e-3,
+            width=200,
+            evolution=None,
         ),
         _DISTILLED_TEXT,
         _ECHO,

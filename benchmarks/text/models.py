@@ -90,7 +90,8 @@ class TextModel:
             case Gpt2Net():
                 return unroll_gpt2(self.source)
             case FrozenNet():
-                return unroll(self.source)
+                (plain, *_) = variants(self.source, Request(decode=()))
+                return unroll(self.source, Form(plain.form))
 
     def steps(self) -> Iterator[StepGraph]:
         """What a server runs, by precision and batch: of a network, what the exporter chooses."""
