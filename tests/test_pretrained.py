@@ -14,9 +14,9 @@ PRETRAINED = Path(__file__).parent.parent / "pretrained"
 NAMES = ("gpt2-tinystories", "luminanet-cifar10", "luminanet-tinystories")
 
 
-def test_all_three_networks_are_shipped_in_95_mb() -> None:
+def test_all_three_networks_are_shipped_in_100_mb() -> None:
     assert tuple(sorted(path.name for path in PRETRAINED.iterdir())) == NAMES
-    assert sum(f.stat().st_size for f in PRETRAINED.rglob("*") if f.is_file()) <= 95e6
+    assert sum(f.stat().st_size for f in PRETRAINED.rglob("*") if f.is_file()) <= 100e6
 
 
 @pytest.mark.parametrize("name", NAMES)
