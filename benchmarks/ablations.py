@@ -1,6 +1,6 @@
 """`python -m benchmarks.ablations --data DIR`: what evolution is worth on CIFAR-10.
 
-Trains the cifar10 preset and its ablations (training.config.ABLATIONS), those of --networks with
+Trains the cifar10 preset and its ablations (training.presets.ABLATIONS), those of --networks with
 every seed, those of --once with the first, each for the same --steps (or --seconds). Looks at the
 test set once per finished run, and once more with all connections cut. Writes
 benchmarks/ablations.md, .json and ablations.png (learning curves with the events of evolution).
@@ -24,10 +24,11 @@ from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from luminanet.topology import Kind
 from training.checkpoint import load, read_torch
-from training.config import ABLATIONS, PRESETS, TrainConfig
+from training.config import TrainConfig
 from training.data import Images, load_images, resolve
 from training.loop import CHECKPOINT, STATE
 from training.network import Network
+from training.presets import ABLATIONS, PRESETS
 from training.train import command_of
 
 NETWORKS = (

@@ -2,7 +2,7 @@
 
 from benchmarks.quality import Quality
 from luminanet.manifest import Family, Manifest, Task
-from training.config import PRESETS
+from training.presets import PRESETS
 
 DATA = {
     Task.CLASSIFICATION: ("uoft-cs/cifar10", "CIFAR-10 test split, 10,000 images"),

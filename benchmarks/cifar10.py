@@ -30,10 +30,11 @@ from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.baselines import registry
 from training.batches import ImageSource, scale
-from training.config import LEARNING_RATES, PRESETS, DataSet, TrainConfig
+from training.config import LEARNING_RATES, DataSet, TrainConfig
 from training.data import Images, load_images, resolve
 from training.loop import Run
 from training.network import Network
+from training.presets import PRESETS
 from training.task import prepare
 from training.train import command_of
 

@@ -25,8 +25,8 @@ from luminanet.receptive import TextInput
 from luminanet.reference import NO_TOKEN
 from luminanet.tokenizer import Tokenizer
 from training.checkpoint import Checkpoint, load
-from training.config import PRESETS
 from training.data import resolve
+from training.presets import PRESETS
 from training.task import prepare
 
 EXAMPLES = 4000

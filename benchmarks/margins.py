@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.report import table
-from training.config import PRESETS
+from training.presets import PRESETS
 
 NOTES = """Same data, recipe and optimiser for all networks, 4 % of the training images held out,
 averaged weights, one view of each test image in float32. Recipes: bare is the images as they are;

@@ -26,10 +26,11 @@ from benchmarks.synapses import born, faded, flipped, shape
 from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.batches import Batch
-from training.config import PRESETS, TrainConfig
+from training.config import TrainConfig
 from training.data import resolve
 from training.loop import Run
 from training.network import Network
+from training.presets import PRESETS
 from training.task import prepare
 from training.train import command_of
 

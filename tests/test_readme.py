@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from serving.settings import Settings
-from training.config import PRESETS
+from training.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

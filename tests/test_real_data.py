@@ -8,9 +8,9 @@ import pytest
 from benchmarks.evaluate import evaluate
 from luminanet.artifact import Artifact
 from training.checkpoint import load
-from training.config import PRESETS
 from training.corpus import open_corpus
 from training.data import load_images, load_stories
+from training.presets import PRESETS
 
 FOLDER = Path(os.environ.get("LUMINANET_DATA", ""))
 PRETRAINED = Path(__file__).parent.parent / "pretrained"

@@ -14,11 +14,12 @@ import torch
 
 from luminanet.errors import ConfigError, LuminaNetError
 from training.baselines.registry import BASELINES
-from training.config import PRESETS, EvolutionConfig, TrainConfig
+from training.config import EvolutionConfig, TrainConfig
 from training.data import ENVIRONMENT, resolve
 from training.distributed import World, join, leave, local_device
 from training.loop import CHECKPOINT, Interrupted, Run
 from training.policies import POLICIES
+from training.presets import PRESETS
 from training.task import prepare
 
 OPTIONS = {

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from luminanet.manifest import TOKENIZER
 from luminanet.tokenizer import Tokenizer
 from training.batches import held_out_tokens
-from training.config import PRESETS
 from training.corpus import open_corpus
 from training.data import load_stories, tokenize
+from training.presets import PRESETS
 
 VALIDATION, HELD_OUT = "validation", "held-out"
 SPLITS = (VALIDATION, HELD_OUT)

@@ -36,9 +36,10 @@ from luminanet.frozen import ClusterWeights, FrozenNet, TextHead
 from luminanet.receptive import Recall, TextInput
 from luminanet.topology import Cluster, Kind
 from training.analysis.similarity import compare
-from training.config import PRESETS, TrainConfig
+from training.config import TrainConfig
 from training.data import resolve
 from training.loop import Run
+from training.presets import PRESETS
 from training.task import prepare
 from training.train import command_of
 

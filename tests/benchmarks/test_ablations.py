@@ -9,7 +9,7 @@ from benchmarks.ablations import NETWORKS, ONCE, cut, main, spread
 from luminanet.reference import forward
 from tests.datasets import write_images
 from tests.nets import random_weights, tiny_image_topology
-from training.config import ABLATIONS, PRESETS
+from training.presets import ABLATIONS, PRESETS
 
 torch.set_num_threads(1)
 

@@ -10,8 +10,8 @@ from benchmarks.cifar10 import main, parser
 from benchmarks.margins import Result, markdown, summarise
 from tests.datasets import write_images
 from training.batches import Batch, ImageSource
-from training.config import PRESETS
 from training.loop import Run
+from training.presets import PRESETS
 
 RUN = Result(
     network="lenet5",

@@ -37,9 +37,9 @@ from tests.nets import (
     write_artifact,
 )
 from training import checkpoint
-from training.config import PRESETS
 from training.corpus import open_corpus
 from training.data import load_stories
+from training.presets import PRESETS
 
 TOKENIZER = tiny_tokenizer()
 SIZE = TOKENIZER.vocab_size

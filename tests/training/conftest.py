@@ -6,10 +6,10 @@ import torch
 
 from tests.datasets import write_images, write_stories
 from training.batches import ImageSource
-from training.config import PRESETS
 from training.data import LABELS, load_images
 from training.initial import initial_net
 from training.network import Network
+from training.presets import PRESETS
 from training.seedings import SEEDINGS
 from training.trainer import Trainer
 

@@ -20,8 +20,9 @@ from training.baselines.registry import BASELINES, Baseline, Recipe, macs, param
 from training.baselines.resmlp import ResMlp
 from training.batches import Batch, ImageSource
 from training.checkpoint import BaselineCheckpoint, load, load_baseline, save
-from training.config import LEARNING_RATES, PRESETS
+from training.config import LEARNING_RATES
 from training.data import LABELS, load_images
+from training.presets import PRESETS
 from training.train import main
 from training.trainer import SETTLING_BATCHES, Trainer
 

@@ -6,8 +6,8 @@ import torch
 
 from luminanet.errors import DataError
 from training.batches import ImageSource, TextSource, blocks
-from training.config import PRESETS
 from training.data import Images, Tokens
+from training.presets import PRESETS
 
 CONFIG = replace(PRESETS["cifar10"], batch=16, held_out=0.2)
 RNG = np.random.default_rng(0)

@@ -16,9 +16,9 @@ from luminanet.tokenizer import Tokenizer
 from tests.nets import SENTENCES, tiny_tokenizer
 from training import corpus as module
 from training.batches import HELD_OUT_TOKENS, TextSource, held_out_tokens
-from training.config import PRESETS
 from training.corpus import Corpus, open_corpus, sample
 from training.data import load_stories, read, story_files, tokenize
+from training.presets import PRESETS
 
 SIZE = 300
 

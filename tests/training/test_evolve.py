@@ -6,7 +6,7 @@ import torch
 from luminanet.receptive import Interval
 from luminanet.topology import Connection
 from training.batches import ImageSource
-from training.config import PRESETS, EvolutionConfig
+from training.config import EvolutionConfig
 from training.evolve import (
     Event,
     adopt,
@@ -19,6 +19,7 @@ from training.evolve import (
     young,
 )
 from training.mutations import Connect, Grow, Refine, Remove, See, Split, apply, record
+from training.presets import PRESETS
 from training.price import saved
 from training.seedings import SEEDINGS
 from training.trainer import Trainer

@@ -12,7 +12,7 @@ from training import batches
 from training.analysis.history import read_events, replay_to
 from training.batches import Batch
 from training.checkpoint import load
-from training.config import PRESETS
+from training.presets import PRESETS
 from training.seedings import SEEDINGS
 from training.train import main
 

@@ -15,10 +15,10 @@ from luminanet.receptive import Interval, TextInput
 from tests.nets import random_net, random_weights, tiny_text_topology
 from training.batches import TextSource
 from training.candidates import candidates, direction
-from training.config import PRESETS
 from training.data import Tokens
 from training.mutations import Refine, See
 from training.network import Network
+from training.presets import PRESETS
 from training.prospects import SAMPLED, Listener, resonance, worth
 from training.signals import measure
 from training.trainer import Trainer

@@ -12,7 +12,7 @@ from training.baselines.registry import thaw
 from training.batches import ImageSource, scale
 from training.checkpoint import load as load_checkpoint
 from training.checkpoint import load_baseline
-from training.config import PRESETS
+from training.presets import PRESETS
 from training.task import CPU, build, prepare
 from training.teacher import answers, load, load_text
 from training.train import main

@@ -15,7 +15,7 @@ from luminanet.gpt2 import Gpt2Net
 from training import batches
 from training.batches import Batch
 from training.checkpoint import load
-from training.config import PRESETS
+from training.presets import PRESETS
 from training.train import command_of, main
 
 TEXT = ["--steps", "12", "--batch", "4", "--context", "16", "--vocab-size", "300"]

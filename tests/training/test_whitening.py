@@ -9,9 +9,9 @@ from luminanet import reference
 from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from training.batches import scale
-from training.config import PRESETS
 from training.initial import initial_net
 from training.network import Network
+from training.presets import PRESETS
 from training.seedings import dense_image, paper_image
 from training.whitening import fold, whitening
 
