@@ -11,7 +11,7 @@ S sources, N distinct sums of messages, C = N * D.
 
 import numpy as np
 
-from export.forms import Hidden, Scope, share
+from export.forms import Hidden, Scope, shares
 from export.levelwise import Levelwise, level_of
 from export.sight import Sight
 from export.views import Views, by_level
@@ -72,7 +72,7 @@ class Block(Levelwise):
         spoken = self.heard_stages(heard)
         sources = [visit for source in spoken for visit in self.stages[source]]
         said = self.graph.concat([self.hidden[s] for s in spoken], f"{stage}/heard")
-        gates_TS = np.array([[self.share(s, t, heard) for s in sources] for t in heard])
+        gates_TS = shares(self.net, heard, list(heard), sources)
         sums_NS, sum_T = np.unique(gates_TS, axis=0, return_inverse=True)
         own_TN = np.eye(len(sums_NS))[sum_T.reshape(-1)]
         send = (self.net.clusters[visit.cluster].send_HD for visit in sources)
@@ -91,9 +91,3 @@ class Block(Levelwise):
             matrix = send_WC @ hear_CW
         weights = self.graph.constant(f"{stage}/hear/weights", matrix.astype(np.float32))
         return self.graph.node("Gemm", [said, weights, drive], f"{stage}/hear")
-
-    def share(self, source: Visit, target: Visit, heard: Heard) -> float:
-        """gate / n of a message, 0 where it is not heard."""
-        if source not in heard[target]:
-            return 0.0
-        return share(self.net, source.cluster, target.cluster)

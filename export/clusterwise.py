@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from export.forms import Hidden, Scope, share
+from export.forms import Hidden, Scope, share, shares
 from export.sight import Sight
 from export.views import Views, by_cluster
 from luminanet.frozen import Array, FrozenNet
@@ -90,7 +90,8 @@ class Bus(Clusterwise):
     def signals(self, stage: str, heard: Heard) -> dict[Visit, str]:
         """Visit -> its received signal [B, D]."""
         sources = sorted({source for hears in heard.values() for source in hears})
-        gates = self.graph.constant(f"{stage}/gates", self.gates(heard, sources))
+        gates_TS = shares(self.net, heard, list(heard), sources).astype(np.float32)
+        gates = self.graph.constant(f"{stage}/gates", gates_TS)
         messages = [self.message(source) for source in sources]
         side_by_side = self.graph.concat(messages, f"{stage}/messages")
         shape = np.array([-1, len(sources), self.net.topology.channel])
@@ -99,14 +100,6 @@ class Bus(Clusterwise):
         signals_BTD = self.graph.node("MatMul", [gates, bus_BSD], f"{stage}/signals")
         names = self.graph.split(signals_BTD, [f"{visit}/signal" for visit in heard])
         return dict(zip(heard, names, strict=True))
-
-    def gates(self, heard: Heard, sources: Sequence[Visit]) -> Array:
-        """[T, S]: gate / n, zero where nothing is heard."""
-        gates_TS = np.zeros((len(heard), len(sources)), np.float32)
-        for row, (visit, hears) in zip(gates_TS, heard.items(), strict=True):
-            for source in hears:
-                row[sources.index(source)] = self.share(visit, source)
-        return gates_TS
 
 
 class Additive(Clusterwise):

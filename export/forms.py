@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from export.graph import Graph
 from luminanet.frozen import FrozenNet
 from luminanet.topology import Activation, Connection
+from luminanet.visits import Heard, Visit
 
 OPS = {Activation.GELU: "Gelu", Activation.RELU: "Relu", Activation.TANH: "Tanh"}
 
@@ -50,6 +51,17 @@ def share(net: FrozenNet, source: int, target: int) -> float:
     """gate / n of a message; n counts all sources of the target in both passes."""
     n = len(net.topology.sources[target])
     return net.gates[Connection(source=source, target=target)] / n
+
+
+def shares(
+    net: FrozenNet, heard: Heard, targets: Sequence[Visit], sources: Sequence[Visit]
+) -> NDArray[np.float64]:
+    """[T, S]: gate / n, zero where nothing is heard."""
+    shares_TS = np.zeros((len(targets), len(sources)))
+    for row, target in zip(shares_TS, targets, strict=True):
+        for source in heard[target]:
+            row[sources.index(source)] = share(net, source.cluster, target.cluster)
+    return shares_TS
 
 
 class Scope:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from export.forms import Hidden, Scope, share
+from export.forms import Hidden, Scope, shares
 from export.levelwise import Levelwise, level_of
 from export.sight import Sight, widen
 from luminanet.frozen import FrozenNet
@@ -71,10 +71,7 @@ class Shared(Levelwise):
         sources = [visit for _, visits in spoken for visit in visits]
         tensors = [tensor for tensor, _ in spoken]
         bus_SBD = graph.concat(tensors, f"{stage}/messages", axis=0)
-        gates_TS = np.zeros((len(targets), len(sources)), np.float32)
-        for row, target in zip(gates_TS, targets, strict=True):
-            for source in heard[target]:
-                row[sources.index(source)] = share(self.net, source.cluster, target.cluster)
+        gates_TS = shares(self.net, heard, targets, sources).astype(np.float32)
         gates = graph.constant(f"{stage}/gates", gates_TS)
         flat = graph.node("Flatten", [bus_SBD], f"{stage}/bus", axis=1)
         mixed = graph.node("MatMul", [gates, flat], f"{stage}/mixed")

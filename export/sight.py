@@ -109,7 +109,7 @@ class Sight:
 
     def wide(self, level: str, ids: Sequence[int]) -> str:
         """The drives of a level side by side [B, widths]."""
-        view = view_of(field for i in ids for field in self.views[i])
+        view = self.net.topology.level_views[self.net.topology.cluster(ids[0]).level]
         if not view:
             return self.graph.concat([self.row(i) for i in ids], f"{level}/see")
         widths = [self.net.topology.cluster(i).width for i in ids]

@@ -24,7 +24,7 @@ from export.shared import Shared
 from export.sight import Sight
 from export.views import Seen
 from luminanet.frozen import Array, FrozenNet, ImageHead, TextHead
-from luminanet.receptive import ImageInput, Interval, Recall, TextInput, View
+from luminanet.receptive import NEWEST, ImageInput, Recall, TextInput
 from luminanet.reference import NORM_EPSILON
 
 TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
@@ -34,8 +34,6 @@ TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
     Form.SHARED: Shared,
     Form.BLOCK: Block,
 }
-
-NEWEST: View = (Interval(0, 1),)
 
 
 def unroll(net: FrozenNet, form: Form = Form.BUS) -> onnx.ModelProto:

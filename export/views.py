@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from luminanet.receptive import Field, View, view_of
+from luminanet.receptive import View, view_of
 from luminanet.topology import Topology
 
 Views = Mapping[View, str]
@@ -21,11 +21,7 @@ def by_cluster(topology: Topology) -> Views:
 
 def by_level(topology: Topology) -> Views:
     """Everything that any cluster of a level sees."""
-    fields: dict[int, list[Field]] = {c.level: [] for c in topology.clusters if c.fields}
-    for cluster in topology.clusters:
-        if cluster.fields:
-            fields[cluster.level] += cluster.fields
-    return {view_of(found): f"level{level}/fields" for level, found in fields.items()}
+    return {view: f"level{level}/fields" for level, view in topology.level_views.items() if view}
 
 
 def named(ids: Sequence[int]) -> str:

@@ -6,21 +6,24 @@ sees once, what it hears and says at every visit that needs it. Embedding look-u
 
 from luminanet.receptive import TextInput
 from luminanet.topology import Cluster, Topology
-from luminanet.visits import schedule, stages
+from luminanet.visits import Heard, stages
 
 
 def macs(topology: Topology) -> int:
     """Per image, or per token; equals the count from the exported graph."""
-    by_id, channel = topology.by_id, topology.channel
-    heard = schedule(topology)
-    spoken = {source for sources in heard.values() for source in sources}
+    by_stage = stages(topology).values()
+    spoken = {source for heard in by_stage for sources in heard.values() for source in sources}
     total = sum(cluster_macs(topology, cluster) for cluster in topology.clusters)
-    total += sum(by_id[v.cluster].width * channel for v, sources in heard.items() if sources)
-    total += sum(by_id[v.cluster].width * channel for v in spoken)
-    for visits in stages(topology).values():
-        listening = [sources for sources in visits.values() if sources]
-        total += len(listening) * len({s for sources in listening for s in sources}) * channel
-    return total + _shared(topology)
+    total += sum(topology.cluster(v.cluster).width for v in spoken) * topology.channel
+    return total + sum(heard_macs(topology, heard) for heard in by_stage) + _shared(topology)
+
+
+def heard_macs(topology: Topology, heard: Heard) -> int:
+    """Of one stage: mixing what it hears, and hearing it."""
+    listening = {visit: sources for visit, sources in heard.items() if sources}
+    mixed = len(listening) * len({s for sources in listening.values() for s in sources})
+    widths = sum(topology.cluster(visit.cluster).width for visit in listening)
+    return topology.channel * (mixed + widths)
 
 
 def cluster_macs(topology: Topology, cluster: Cluster) -> int:
@@ -34,6 +37,6 @@ def _shared(topology: Topology) -> int:
     if not isinstance(shape, TextInput):
         return 0
     pooling = len(topology.pooled) * topology.pooled_reach * shape.embedding
-    echoing = shape.echoed * (len(shape.echoes) + topology.outputs)
+    echoing = shape.echoed * topology.readouts
     habits = shape.embedding * topology.outputs if shape.habits else 0
     return shape.vocab_size * topology.outputs + pooling + echoing + habits

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from luminanet.cost import heard_macs
 from luminanet.receptive import view_of
 from luminanet.topology import Cluster, Topology
 from luminanet.visits import Heard, Visit, stages
@@ -43,11 +44,10 @@ class Plan:
     def widths(self, visits: Iterable[Visit]) -> int:
         return sum(map(self.width, visits))
 
-    def scattered(self, heard: Heard) -> int:
-        """What luminanet.cost counts of a stage for gates and what follows them."""
-        listening = [visit for visit, sources in heard.items() if sources]
-        mixing = len(listening) * len(_heard(heard))
-        return self.topology.channel * (mixing + self.widths(listening))
+    def heard_stages(self, heard: Heard) -> list[Heard]:
+        """The stages with a visit that is heard."""
+        sources = _heard(heard)
+        return [stage for stage in self.stages.values() if not sources.isdisjoint(stage)]
 
 
 def planned(topology: Topology) -> Plan:
@@ -85,9 +85,7 @@ def shared(plan: Plan) -> FormWork:
         speaking, ending = plan.spoken & visits, plan.last & visits
         products = [(speaking, 1 + (len(speaking) < len(visits)))]
         if any(heard.values()):
-            sources = _heard(heard)
-            spoken = sum(not sources.isdisjoint(stage) for stage in plan.stages.values())
-            products.append((visits, 5 + (spoken > 1)))
+            products.append((visits, 5 + (len(plan.heard_stages(heard)) > 1)))
             listening += 1
         for who, count in products:
             if who:
@@ -104,11 +102,10 @@ def shared(plan: Plan) -> FormWork:
 def block(plan: Plan) -> FormWork:
     topology, channel = plan.topology, plan.topology.channel
     nodes, steps, read, more = 0, 2, 0, 0
-    for _, found in groupby(topology.clusters, _level):
-        clusters = list(found)
-        views = {field for cluster in clusters for field in cluster.fields}
-        nodes += 1 if views else 3 + len(clusters)
-        seen = sum(map(topology.input.inputs, views))
+    for level, found in groupby(topology.clusters, _level):
+        clusters, view = list(found), topology.level_views[level]
+        nodes += 1 if view else 3 + len(clusters)
+        seen = sum(map(topology.input.inputs, view))
         more += sum(cluster.width * (seen - topology.inputs(cluster)) for cluster in clusters)
         parts = [heard for heard in plan.stages.values() if _is_part(heard, clusters)]
         nodes += bool(parts) + sum(len(heard) > 1 for heard in parts)
@@ -118,15 +115,15 @@ def block(plan: Plan) -> FormWork:
             read += 1
             more += topology.readouts * sum(plan.width(v) for v in heard if v not in plan.last)
         if any(heard.values()):
-            spoken = [v for v in plan.stages.values() if not _heard(heard).isdisjoint(v)]
+            spoken = plan.heard_stages(heard)
             said, hearing = sum(map(plan.widths, spoken)), plan.widths(heard)
             channels = len(set(heard.values())) * channel
             is_summed = worth_summing(channels, said, hearing)
             more += channels * (said + hearing) if is_summed else said * hearing
-            more -= plan.scattered(heard)
+            more -= heard_macs(topology, heard)
             nodes += 1 + is_summed + (len(spoken) > 1)
             steps += 2 + is_summed + (len(spoken) > 1)
-    more -= channel * sum(map(plan.width, plan.spoken))
+    more -= channel * plan.widths(plan.spoken)
     return FormWork(nodes + (read > 1), steps + (read > 1), more)
 
 

@@ -55,6 +55,9 @@ def is_pooled(field: Field) -> TypeGuard[Interval]:
     return isinstance(field, Interval) and field.stop - field.start > 1
 
 
+NEWEST: View = (Interval(0, 1),)
+
+
 def order_of(field: TextField) -> tuple[bool, tuple[int, ...]]:
     """A sorting key: intervals by their lags, then what is recalled."""
     return isinstance(field, Recall), astuple(field)

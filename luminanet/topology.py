@@ -20,14 +20,17 @@ from typing import Any
 
 from luminanet.errors import TopologyError
 from luminanet.receptive import (
+    Field,
     ImageInput,
     Interval,
     Patch,
     TextField,
     TextInput,
+    View,
     is_pooled,
     text_field,
     text_input,
+    view_of,
 )
 
 FORMAT = 1
@@ -165,6 +168,14 @@ class Topology:
         for connection in self.connections:
             heard[connection.target].append(connection.source)
         return {target: tuple(found) for target, found in heard.items()}
+
+    @cached_property
+    def level_views(self) -> dict[int, View]:
+        """Level -> everything that any cluster of it sees."""
+        fields: dict[int, list[Field]] = {cluster.level: [] for cluster in self.clusters}
+        for cluster in self.clusters:
+            fields[cluster.level] += cluster.fields
+        return {level: view_of(found) for level, found in fields.items()}
 
     @cached_property
     def choirs(self) -> dict[int, int]:

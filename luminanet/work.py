@@ -17,11 +17,10 @@ from luminanet import form_work
 from luminanet.cost import macs
 from luminanet.errors import TopologyError
 from luminanet.form_work import FormWork, Plan, planned
-from luminanet.receptive import Interval, Recall, TextInput, View, is_pooled, view_of
+from luminanet.receptive import NEWEST, Recall, TextInput, View, is_pooled, view_of
 from luminanet.topology import Topology
 
 FORMS = ("bus", "shared", "block")
-NEWEST: View = (Interval(0, 1),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +44,28 @@ def work(topology: Topology) -> dict[str, Work]:
     if not isinstance(shape, TextInput):
         raise TopologyError("latency is predicted for text networks; count macs for images")
     plan = planned(topology)
-    own = {view_of(cluster.fields) for cluster in topology.clusters}
-    levels = {
-        c.level: [f for o in topology.clusters if o.level == c.level for f in o.fields]
-        for c in topology.clusters
-    }
-    together = {view_of(fields) for fields in levels.values()}
-    return {
-        "bus": _whole(plan, shape, own, form_work.bus(plan)),
-        "shared": _whole(plan, shape, own, form_work.shared(plan)),
-        "block": _whole(plan, shape, together, form_work.block(plan)),
-    }
-
-
-def _whole(plan: Plan, shape: TextInput, views: Iterable[View], form: FormWork) -> Work:
-    topology = plan.topology
     pooled = len(topology.pooled) * topology.pooled_reach * shape.embedding
-    parts = [
-        _recalling(topology, shape),
-        _seeing(topology, shape, views),
-        _echoing(topology, shape),
-    ]
-    return Work(
-        nodes=form.nodes + sum(part.nodes for part in parts) + 3,
-        steps=form.steps + sum(part.steps for part in parts) + 3,
-        macs=macs(topology) - pooled + form.macs - form.batched,
-        batched=form.batched,
-        pooled=pooled,
-        lookups=sum(part.lookups for part in parts),
-        weights=_weights(plan, shape),
-    )
+    recalling, echoing = _recalling(topology, shape), _echoing(topology, shape)
+    alike, weights = macs(topology) - pooled, _weights(plan, shape)
+
+    def whole(views: Iterable[View], form: FormWork) -> Work:
+        seeing = _seeing(topology, shape, views)
+        return Work(
+            nodes=form.nodes + recalling.nodes + seeing.nodes + echoing.nodes + 3,
+            steps=form.steps + recalling.steps + seeing.steps + echoing.steps + 3,
+            macs=alike + form.macs - form.batched,
+            batched=form.batched,
+            pooled=pooled,
+            lookups=seeing.lookups + echoing.lookups,
+            weights=weights,
+        )
+
+    own = {view_of(cluster.fields) for cluster in topology.clusters}
+    return {
+        "bus": whole(own, form_work.bus(plan)),
+        "shared": whole(own, form_work.shared(plan)),
+        "block": whole(topology.level_views.values(), form_work.block(plan)),
+    }
 
 
 def _recalls(topology: Topology, shape: TextInput) -> set[Recall]:
@@ -121,7 +112,7 @@ def _echoing(topology: Topology, shape: TextInput) -> Work:
         is_part = shape.echoed < shape.window + len(_recalls(topology, shape))
         plus = shape.tied and not shape.habits
         nodes, steps = nodes + 10 + plus + is_part, steps + 7 + plus
-        lookups += shape.echoed * (topology.outputs + len(shape.echoes))
+        lookups += shape.echoed * topology.readouts
     return Work(nodes, steps, lookups=lookups)
 
 

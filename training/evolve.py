@@ -31,7 +31,7 @@ from training.mutations import (
     record,
     recorded,
 )
-from training.network import Network, pack, unpack
+from training.network import Network, pack
 from training.plans import PLANS
 from training.policies import Field, View, policy
 from training.price import saved
@@ -212,12 +212,11 @@ def read_slots(trainer: Trainer) -> Slots:
     names = [name for name, _ in model.named_parameters()]
     first = {name: trainer.moments(name)[0] for name in names}
     second = {name: trainer.moments(name)[1] for name in names}
-    frozen = model.frozen
     return Slots(
         weights=model.freeze(),
-        average=unpack(frozen, trainer.average, model.options.shared_gates),
-        first_moment=unpack(frozen, first, model.options.shared_gates),
-        second_moment=unpack(frozen, second, model.options.shared_gates),
+        average=model.unpacked(trainer.average),
+        first_moment=model.unpacked(first),
+        second_moment=model.unpacked(second),
     )
 
 

@@ -152,7 +152,11 @@ class Network(nn.Module):
         )
 
     def freeze(self) -> FrozenNet:
-        return unpack(self.frozen, dict(self.named_parameters()), self.options.shared_gates)
+        return self.unpacked(dict(self.named_parameters()))
+
+    def unpacked(self, packed: Mapping[str, Tensor]) -> FrozenNet:
+        """Numbers that belong to the parameters, such as their moments, as a FrozenNet."""
+        return unpack(self.frozen, packed, self.options.shared_gates)
 
     def stack(self, name: str, g: int) -> Tensor:
         return self.get_parameter(f"{name}_{g}")
@@ -211,8 +215,8 @@ class Network(nn.Module):
         pairs_BT = HASH[0] * before_BT + HASH[1] * tokens_BT
         table = self.get_parameter("habit_PE")
         found = F.embedding(pairs_BT % len(table), table).flatten(0, 1)
-        known = F.dropout(found.new_ones(len(found), 1), self.options.habit_dropout, self.training)
-        return (known * found) @ self.get_parameter("habit_EO")
+        known = F.dropout1d(found, self.options.habit_dropout, self.training)
+        return known @ self.get_parameter("habit_EO")
 
     def salience(self, tokens: Tensor) -> Tensor:
         """How much each token counts in every echo, [..., F]."""

@@ -88,7 +88,7 @@ _DISTILLED_TEXT = replace(
     distill=0.8,
     evolution=replace(_FIELDS, max_parameters=1_700_000, max_macs=1_235_000),
 )
-# Echoes and recalls, a small budget to connect levels and grow in: the shipped network.
+# Echoes and recalls, a small budget to connect levels and grow in; the wide one is shipped.
 _ECHO_EVOLUTION = replace(
     _FIELDS,
     events=10,
@@ -110,7 +110,6 @@ _ECHO = replace(
     learning_rate=5e-3,
     width=80,
     channel=64,
-    shared_gates=True,
     habit_dropout=0.3,
     evolution=_ECHO_EVOLUTION,
 )

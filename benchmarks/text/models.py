@@ -87,11 +87,8 @@ class TextModel:
         match self.source:
             case Artifact():
                 return onnx.load_model_from_string(self.source.read(MODEL))
-            case Gpt2Net():
-                return unroll_gpt2(self.source)
-            case FrozenNet():
-                (plain, *_) = variants(self.source, Request(decode=()))
-                return unroll(self.source, Form(plain.form))
+            case Gpt2Net() | FrozenNet():
+                return next(self.steps()).model
 
     def steps(self) -> Iterator[StepGraph]:
         """What a server runs, by precision and batch: of a network, what the exporter chooses."""
