@@ -33,6 +33,9 @@ class Session:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = options.inter_op_num_threads = threads
+        # Pairs of quantisation are for TensorRT, and computed as they are written: fused, their
+        # products would saturate on CPUs without VNNI.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = ort.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -3,7 +3,7 @@
     precision    runs on                  weights        activations            verified by
     fp32         everything               float32        float32                export/verify.py
     int8         onnxruntime, CPU         int8, blocks   int8 per row & block   the graph itself
-    int8-batch   onnxruntime, CPU         int8, columns  int8 per tensor        the graph itself
+    int8-batch   onnxruntime, any CPU     int8, columns  int8 per tensor        the graph itself
     fp16, bf16   TensorRT                 half           half                   `runnable`
     qdq-int8     TensorRT, onnxruntime    int8, columns  int8, fixed scales     the graph itself
 

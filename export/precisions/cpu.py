@@ -12,16 +12,13 @@ less than their quantisation. Shape legend: that of rewrite.py.
 from collections.abc import Set
 from math import prod
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper
 
 from export.graph import MICROSOFT
+from export.precisions.integers import blocks, columns
 from export.precisions.rewrite import FLOAT, Body, Nodes, Product, graphs, product
 
-LEVELS = 127
-"""Weights are quantised to -LEVELS..LEVELS."""
 BLOCK = 128
 MIN_BLOCK = 16
 INT8_COMPUTE = 4
@@ -145,7 +142,7 @@ def lookup(body: Body, node: onnx.NodeProto, small: Set[str]) -> Nodes:
     table_VK = body.weights(name)
     assert table_VK is not None
     size = max(MIN_BLOCK, 1 << (table_VK.shape[1] - 1).bit_length())
-    packed_VGJ, scales_VG = blocks(table_VK.T, size)
+    packed_VGJ, scales_VG = blocks(table_VK.T, size, keep_sums=False)
     bytes_VK = packed_VGJ.reshape(len(table_VK), -1)[:, : table_VK.shape[1]]
     packed = body.derive(name, "rows/int8", bytes_VK)
     scales = body.derive(name, "rows/scales", scales_VG)
@@ -177,31 +174,3 @@ def tables(model: onnx.ModelProto) -> Set[str]:
                 few = sizes.get(node.input[1], MAX_LOOKUPS + 1) <= MAX_LOOKUPS
                 found[node.input[0]] &= few and along == 0
     return frozenset(name for name, worth_it in found.items() if worth_it)
-
-
-def blocks(
-    weights_KN: NDArray[np.float32], size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Weights [N, G, J] as bytes around 128 and their scales [N, G], as MatMulNBits reads them.
-
-    A last block that is not full is filled with zeros.
-    """
-    inputs, outputs = weights_KN.shape
-    count = -(-inputs // size)
-    padded_NK = np.zeros((outputs, count * size), np.float32)
-    padded_NK[:, :inputs] = weights_KN.T
-    blocks_NGJ = padded_NK.reshape(outputs, count, size)
-    scales_NG = _scales(np.abs(blocks_NGJ).max(-1))
-    whole = np.rint(blocks_NGJ / scales_NG[..., None])
-    return (whole + 128).astype(np.uint8), scales_NG
-
-
-def columns(weights_KN: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights as integers [K, N], and a scale [N] for each column."""
-    scales_N = _scales(np.abs(weights_KN).max(tuple(range(weights_KN.ndim - 1))))
-    return np.rint(weights_KN / scales_N).astype(np.int8), scales_N
-
-
-def _scales(largest: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What an integer step is worth; 1 where all weights are zero."""
-    return np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)

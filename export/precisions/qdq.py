@@ -13,7 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from export.precisions.cpu import LEVELS, columns, is_worth_it
+from export.precisions.cpu import is_worth_it
+from export.precisions.integers import LEVELS, columns
 from export.precisions.rewrite import FLOAT, Body, Nodes, Product, product, rewrite
 from export.running import Session
 
@@ -86,7 +87,7 @@ def _pair(body: Body, x: str, largest: float) -> tuple[str, Nodes]:
 
 
 def _product(body: Body, p: Product, x: str) -> Nodes:
-    whole_KN, scales_N = columns(p.weights_KN)
+    whole_KN, scales_N = columns(p.weights_KN, pairs=False)
     made = [
         body.derive(p.weights, kind, array, p.key)
         for kind, array in (("int8", whole_KN), ("scales", scales_N), ("zeros", _zeros(scales_N)))

@@ -20,7 +20,7 @@ from export.forms import Form
 from export.graph import Graph
 from export.precisions.assess import Net, answer, assess, check
 from export.precisions.convert import convert, runnable
-from export.precisions.cpu import blocks, columns, dynamic, weight_only
+from export.precisions.cpu import dynamic, weight_only
 from export.precisions.half import BFLOAT16, FLOAT16, half
 from export.precisions.qdq import Ranges, calibrate
 from export.precisions.rewrite import Change, graphs, rewrite
@@ -246,21 +246,6 @@ def test_x_is_quantised_once_for_all_products_that_read_it() -> None:
         graph.output(name, np.float32, ["batch", 128])
     made = ops(convert(graph.build(), Precision.INT8_BATCH))
     assert made == ["DynamicQuantizeLinear", "MatMulIntegerToFloat", "MatMulIntegerToFloat"]
-
-
-@given(st.integers(1, 300), st.integers(1, 40), st.sampled_from([16, 32, 128]))
-def test_quantised_weights_are_half_a_step_away_at_most(
-    inputs: int, outputs: int, size: int
-) -> None:
-    weights_KN = np.random.default_rng(inputs).normal(size=(inputs, outputs)).astype(np.float32)
-    weights_KN[:, 0] = 0
-    packed_NGJ, scales_NG = blocks(weights_KN, size)
-    back_NGJ = (packed_NGJ.astype(np.float32) - 128) * scales_NG[..., None]
-    back_KN = back_NGJ.reshape(outputs, -1)[:, :inputs].T
-    steps_KN = np.repeat(scales_NG, size, axis=1)[:, :inputs].T
-    assert (np.abs(back_KN - weights_KN) <= 0.501 * steps_KN).all()
-    whole_KN, scales_N = columns(weights_KN)
-    assert (np.abs(whole_KN * scales_N - weights_KN) <= 0.501 * scales_N).all()
 
 
 def test_a_table_read_for_single_tokens_is_int8_and_one_read_for_windows_is_not() -> None:
