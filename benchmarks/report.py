@@ -1,13 +1,11 @@
 """Figures -> Markdown: tables, the machine they come from, and marked places in documents."""
 
-import os
-import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-CPUINFO = Path("/proc/cpuinfo")
+from luminanet import machine
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -19,17 +17,7 @@ def provenance(command: str, packages: Sequence[str], seed: str) -> str:
     """One line: command, machine, versions, seed, date."""
     found = ", ".join(f"{package} {version(package)}" for package in packages)
     today = datetime.now(UTC).date().isoformat()
-    return f"`{command}` on {machine()}; {found}; seed {seed}; {today}.\n"
-
-
-def machine() -> str:
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in (CPUINFO.read_text().splitlines() if CPUINFO.exists() else [])
-        if line.startswith("model name")
-    ]
-    model = names[0] if names else platform.processor() or platform.machine()
-    return f"{len(os.sched_getaffinity(0))} cores of {model}, Python {platform.python_version()}"
+    return f"`{command}` on {machine.line()}; {found}; seed {seed}; {today}.\n"
 
 
 def replace_marked(path: Path, name: str, text: str) -> None:

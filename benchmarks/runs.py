@@ -52,7 +52,7 @@ def stored(path: Path, config: TrainConfig) -> dict[str, Any] | None:
     if not path.exists():
         return None
     raw = json.loads(path.read_text("utf-8"))
-    if raw["config"] != config.to_dict():
+    if config.differing(raw["config"]):
         raise ConfigError(f"{path} is of a run with other settings: choose another --out")
     result: dict[str, Any] = raw["result"]
     return result

@@ -1,13 +1,18 @@
 """TrainConfig: every choice of a run in one place; presets.py names recipes."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from luminanet.errors import ConfigError
 from luminanet.topology import Kind
+from training.precision import AUTO, BF16, PRECISIONS
 from training.seedings import SEEDINGS
+
+BEFORE: Mapping[str, Any] = {"precision": BF16}
+"""Settings that older runs do not name, and what those did."""
 
 
 class DataSet(StrEnum):
@@ -113,6 +118,8 @@ class TrainConfig:
     """Steps between evaluations and resumable saves."""
     compile: bool = False
     """Compile the network (torch.compile) once it has stopped changing: for long runs on CUDA."""
+    precision: str = AUTO
+    """Of products: fp32, bf16, or what the hardware is faster in (precision.py)."""
     seconds: float = 0.0
     """Training time after which the run ends if `steps` have not ended it; 0 for no limit."""
 
@@ -125,6 +132,8 @@ class TrainConfig:
             raise ConfigError(f"learning rate {self.learning_rate} is not between 0 and 1")
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError(f"optimizer {self.optimizer!r} is none of {list(OPTIMIZERS)}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision {self.precision!r} is none of {list(PRECISIONS)}")
         if self.whiten < 0:
             raise ConfigError("whiten must not be negative")
         if self.whiten and (self.is_text or self.model != "luminanet"):
@@ -170,6 +179,15 @@ class TrainConfig:
         """The share of the run that lies behind, by steps or by time, whichever is further."""
         by_time = elapsed_s / self.seconds if self.seconds else 0.0
         return max(step / self.steps, by_time)
+
+    def differing(self, saved: Mapping[str, Any]) -> list[str]:
+        """Names of the settings that a saved `to_dict` has otherwise. The precision `auto` is that
+        of any run."""
+        before = {**BEFORE, **saved}
+        wanted = self.to_dict()
+        if self.precision == AUTO:
+            before["precision"] = AUTO
+        return sorted(name for name in wanted if before.get(name) != wanted[name])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types only."""

@@ -18,10 +18,11 @@ from tqdm import tqdm
 from luminanet.errors import CheckpointError
 from luminanet.frozen import FrozenNet
 from training import checkpoint
-from training.config import TrainConfig
+from training.config import BEFORE, TrainConfig
 from training.distributed import World
 from training.evolve import Event, event_steps, evolve
 from training.network import Network
+from training.precision import AUTO, native
 from training.task import Task, build
 from training.trainer import Score, Trainer
 from training.watch import board, stop_signals
@@ -44,6 +45,23 @@ class Interrupted(Exception):  # noqa: N818 - an outcome, not a fault
         self.number = number
 
 
+def settled(
+    config: TrainConfig,
+    out: Path,
+    device: torch.device,
+    world: World = World(),  # noqa: B008 - immutable
+) -> TrainConfig:
+    """With the precision `auto` made one: that of the run in `out`, if one waits there, else the
+    faster one on `device`. All processes of a world take that of the first."""
+    if config.precision != AUTO:
+        return config
+    chosen = native(device)
+    if world.is_first and (out / STATE).exists():
+        saved = checkpoint.read_torch(out / STATE).get("config") or {}
+        chosen = saved.get("precision", BEFORE["precision"])
+    return replace(config, precision=world.from_first(chosen))
+
+
 class Run:
     """One training run in one folder."""
 
@@ -56,6 +74,7 @@ class Run:
         command: str,
         world: World = World(),  # noqa: B008 - immutable
     ) -> None:
+        config = settled(config, out, device, world)
         self.config, self.task, self.out, self.command = config, task, out, command
         self.world = world
         self.history: list[Event] = []
@@ -72,10 +91,8 @@ class Run:
         if not path.exists():
             return False
         raw = checkpoint.read_torch(path)
-        saved = raw.get("config")
-        if saved != self.config.to_dict():
-            wanted = self.config.to_dict()
-            odd = sorted(k for k in wanted if (saved or {}).get(k) != wanted[k])
+        odd = self.config.differing(raw.get("config") or {})
+        if odd:
             raise CheckpointError(
                 f"{path} belongs to a run with other settings ({', '.join(odd)}): "
                 "give them again to resume it, or choose another --out"

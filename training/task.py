@@ -53,7 +53,7 @@ def prepare(
         source = ImageSource(images, config, len(LABELS))
         if config.teacher:
             teacher = load_teacher(Path(config.teacher))
-            source.taught_NL = answers(teacher, source, device)
+            source.taught_NL = answers(teacher, source, device, config.precision)
         if config.model in BASELINES:
             recipe = Recipe(config.model, *channel_statistics(images.pixels_NCYX))
             return Task(source, recipe, None, LABELS)

@@ -20,6 +20,7 @@ from training.baselines.registry import Baseline, thaw
 from training.batches import ImageSource, scale
 from training.checkpoint import load as load_checkpoint
 from training.checkpoint import load_baseline
+from training.precision import AUTO, products
 
 VIEWS = 4
 BATCH = 500
@@ -61,12 +62,14 @@ def _check(path: Path, preset: str) -> None:
         )
 
 
-def answers(teacher: Baseline, source: ImageSource, device: torch.device) -> Tensor:
+def answers(
+    teacher: Baseline, source: ImageSource, device: torch.device, precision: str = AUTO
+) -> Tensor:
     """The teacher's mean probabilities for all images that `source` trains on, [N, L]."""
     generator = torch.Generator().manual_seed(source.config.seed)
     teacher.to(device).eval()
     found = []
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+    with torch.no_grad(), products(device, precision):
         for padded in torch.split(source.padded, BATCH):
             views = [scale(source.crop(padded, generator)).to(device) for _ in range(VIEWS)]
             chances = [teacher(view).float().softmax(-1).cpu() for view in views]

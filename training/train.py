@@ -17,8 +17,9 @@ from training.baselines.registry import BASELINES
 from training.config import EvolutionConfig, TrainConfig
 from training.data import ENVIRONMENT, resolve
 from training.distributed import World, join, leave, local_device
-from training.loop import CHECKPOINT, Interrupted, Run
+from training.loop import CHECKPOINT, Interrupted, Run, settled
 from training.policies import POLICIES
+from training.precision import PRECISIONS
 from training.presets import PRESETS
 from training.task import prepare
 
@@ -62,6 +63,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     p.add_argument("--threads", type=int, help="CPU threads of torch")
     p.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of products; auto: bf16 where the hardware computes it, else fp32, and what a run "
+        "began with where it resumes (python -m luminanet.machine says which)",
+    )
+    p.add_argument(
         "--evolution-events", type=int, help="how often the network changes itself; 0 for never"
     )
     p.add_argument(
@@ -76,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
 def configure(arguments: argparse.Namespace) -> TrainConfig:
     config = PRESETS[arguments.preset]
-    given = {name: getattr(arguments, name) for name in OPTIONS}
+    given = {name: getattr(arguments, name) for name in (*OPTIONS, "precision")}
     config = replace(config, **{name: v for name, v in given.items() if v is not None})
     config = replace(
         config,
@@ -108,6 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         device = local_device(arguments.device)
         world = join(config.batch, device)
         out = arguments.out or Path("runs") / config.preset
+        config = settled(config, out, device, world)
         task = prepare(config, resolve(arguments.data), arguments.tokenizer, device, out)
         run = Run(config, task, out, device, command_of(argv), world)
         if run.resumed and world.is_first:

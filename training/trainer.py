@@ -24,6 +24,7 @@ from training.config import TrainConfig
 from training.distributed import World
 from training.exponentiated import RATE, ExponentiatedGradient, is_synapse
 from training.network import Network
+from training.precision import dtype_of, products
 from training.vocabulary import Output, cross_entropy
 
 Model = Network | Gpt2 | Baseline
@@ -169,23 +170,28 @@ class Trainer:
             targets = targets.flatten()
         if self.config.is_text:
             taught = self._taught(batch) if self.teacher else None
-            return cross_entropy(self._output(batch, probe), targets, taught, self.config.distill)
+            output, share = self._output(batch, probe), self.config.distill
+            dtype = dtype_of(self.device, self.config.precision)
+            return cross_entropy(output, targets, taught, share, dtype)
         return F.cross_entropy(self.logits(batch, probe), targets, label_smoothing=smoothing)
 
     def logits(self, batch: Batch, probe: Tensor | None = None) -> Tensor:
         """Float32 logits [examples or tokens, classes]."""
         if self.config.is_text:
             features_NE, vocabulary_VE = self._output(batch, probe)
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with self._products():
                 return F.linear(features_NE, vocabulary_VE).float()
         return self._run(batch, probe)
 
     def _run(self, batch: Batch, probe: Tensor | None) -> Tensor:
         """What the model gives, float32 [examples or tokens, ...]."""
         inputs = batch.inputs.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with self._products():
             out: Tensor = self.run(inputs) if probe is None else self.plain(inputs, probe)
         return out.float().flatten(0, -2)
+
+    def _products(self) -> torch.autocast:
+        return products(self.device, self.config.precision)
 
     def _output(self, batch: Batch, probe: Tensor | None) -> Output:
         assert is_text(self.model)
@@ -194,7 +200,7 @@ class Trainer:
     def _taught(self, batch: Batch) -> Output:
         """The teacher's answers to the same tokens."""
         assert self.teacher is not None
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+        with torch.no_grad(), self._products():
             features: Tensor = self.teacher.features(batch.inputs.to(self.device))
         return Output(features.flatten(0, -2), self.teacher.vocabulary)
 

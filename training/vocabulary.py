@@ -28,7 +28,7 @@ def cross_entropy(
     targets_N: Tensor,
     taught: Output | None = None,
     share: float = 0.0,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Mean cross entropy in nats of softmax(features vocabulary^T) against the target ids, of
     which the probabilities of `taught` (same N and V, no gradient) replace `share`.
