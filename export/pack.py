@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import onnx
 
+from export import probing
 from export.graph import IR_VERSION, OPSET, macs
 from luminanet import cost, manifest, topology
 from luminanet.errors import ExportError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
-from luminanet.manifest import TOKENIZER, TOPOLOGY, Family, GraphEntry, Manifest, Task
+from luminanet.manifest import PROBES, TOKENIZER, TOPOLOGY, Family, GraphEntry, Manifest, Task
 from luminanet.receptive import TextInput
 from luminanet.tokenizer import Tokenizer
 
@@ -69,6 +70,7 @@ def pack(net: FrozenNet | Gpt2Net, graphs: Sequence[Frozen], label: Label) -> Pa
     files = {graph.file: graph.model.SerializeToString(deterministic=True) for graph in graphs}
     if isinstance(net, FrozenNet):
         files[TOPOLOGY] = net.topology.to_json().encode()
+    files[PROBES] = probing.take(net).to_json().encode()
     if label.tokenizer is not None:
         files[TOKENIZER] = label.tokenizer.encode()
     return Package(described, files)

@@ -7,14 +7,17 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from luminanet.errors import ExportError, LuminaNetError, MissingExtraError
+from luminanet.errors import DeviceError, ExportError, LuminaNetError, MissingExtraError
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class Session:
     """A graph that can be run; its inputs and outputs are named arrays.
 
     What onnxruntime refuses, the graph or a feed, raises `error`; `remedy` says what to do.
-    `threads` are 0 for all cores.
+    `threads` are 0 for all cores. `provider` is onnxruntime's name of what computes: nothing else
+    takes over where it is not there.
     """
 
     def __init__(
@@ -24,6 +27,7 @@ class Session:
         what: str = "the graph in this precision",
         remedy: str = "freeze with another precision",
         threads: int = 0,
+        provider: str = CPU,
     ) -> None:
         try:
             import onnxruntime as ort
@@ -36,9 +40,16 @@ class Session:
         # Pairs of quantisation are for TensorRT, and computed as they are written: fused, their
         # products would saturate on CPUs without VNNI.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if provider != CPU:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            if provider not in ort.get_available_providers():
+                raise DeviceError(
+                    f"onnxruntime has no {provider} here: install 'luminanet[gpu]' on a machine "
+                    "with a GPU, or check on the CPU"
+                )
         try:
             self._session = ort.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                model.SerializeToString(), options, providers=[provider]
             )
         except Exception as reason:  # onnxruntime has no common base of its errors
             raise self._refused(reason) from reason

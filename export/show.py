@@ -2,6 +2,11 @@
 
 Every file is read and checked against its hash, and every graph is parsed; nothing is run. Ends
 with status 2 and one line when the artifact is not whole.
+
+    python -m export.show DIR --check [--device cuda]
+
+runs every graph on the artifact's probes, as a server does at its start, and ends with status 1
+when one is further from the numpy reference than it may be on this machine.
 """
 
 import argparse
@@ -16,11 +21,15 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from export.probing import check
+from export.running import CPU, CUDA
 from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError, LuminaNetError
+from luminanet.machine import cpu
 from luminanet.manifest import GraphEntry, Manifest, Role, Runtime
 from luminanet.plan import PLAN, PlanInfo, beside, open_plan, read_plan
 
+PROVIDERS = {"cpu": CPU, "cuda": CUDA}
 COMMON = 8
 """Operators named in the short histogram."""
 RUNTIMES = {
@@ -171,14 +180,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="show", description="Print what is in an artifact.")
     parser.add_argument("artifact", type=Path, help="folder with manifest.json")
     parser.add_argument("--json", action="store_true", help="everything, for programs")
+    parser.add_argument("--check", action="store_true", help="run the graphs on this machine")
+    parser.add_argument(
+        "--device", choices=sorted(PROVIDERS), default="cpu", help="what --check runs them on"
+    )
     arguments = parser.parse_args(argv)
     try:
+        if arguments.check:
+            return _checked(arguments.artifact, PROVIDERS[arguments.device])
         text = _text(view(arguments.artifact), arguments.json)
     except (LuminaNetError, OSError) as error:
         print(f"error: {_clean(str(error))}", file=sys.stderr)
         return 2
     print(text, end="")
     return 0
+
+
+def _checked(directory: Path, provider: str) -> int:
+    print(f"{'on':<28}{cpu()}" + (f", {provider}" if provider != CPU else ""))
+    tried = list(check(Artifact.open(directory), provider))
+    for one in tried:
+        told = f"not run: {one.why_not}"
+        if one.ratio is not None:
+            verdict = "OUTSIDE its bound" if one.is_bad else "within its bound"
+            told = f"{verdict}, {one.ratio:.3f} of it from the numpy reference"
+        print(f"{one.file:<28}{_clean(told)}")
+    return int(any(one.is_bad for one in tried))
 
 
 def _text(found: View, as_json: bool) -> str:

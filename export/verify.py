@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from export.running import Session
-from luminanet import gpt2, reference
+from luminanet import gpt2, probes, reference
 from luminanet.errors import VerificationError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
@@ -75,7 +75,7 @@ def _difference(found: NDArray[Any], expected: NDArray[np.float64]) -> float:
             f"the ONNX graph gives logits {list(found.shape)}, the network {list(expected.shape)}: "
             "they are not the same network; unroll it again"
         )
-    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+    return probes.largest(found, expected)
 
 
 def _ask(session: Session, net: FrozenNet, rng: np.random.Generator) -> Answers:

@@ -8,6 +8,7 @@
     decode.K.onnx    the same for a GPT-2, K tokens a call; decode.*.onnx as model.*.onnx
     topology.json    the architecture (LuminaNet only)
     tokenizer.json   text models only
+    probes.json      inputs and what the reference answers, so that any machine can try the graphs
 
 ONNX interface of a graph that gives logits, by task:
     image-classification
@@ -33,12 +34,13 @@ from typing import Any
 from luminanet.errors import ArtifactError
 from luminanet.untrusted import line, mapping, number, parse, plain, shown, whole
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TENSORRT_MODEL = "model.tensorrt.onnx"
 TOPOLOGY = "topology.json"
 TOKENIZER = "tokenizer.json"
+PROBES = "probes.json"
 GRAPH_FILE = re.compile(r"(?:model|decode)(\.[a-z0-9-]{1,20}){0,2}\.onnx")
 DECODE = "decode"
 """What the name of a file with a graph that decodes begins with; others begin with "model"."""
@@ -233,7 +235,7 @@ def _numbers(raw: Any, name: str) -> dict[str, float]:
 def _check_graphs(graphs: Mapping[str, GraphEntry], files: Mapping[str, FileEntry]) -> None:
     """Raises ValueError unless the files are an artifact's, and their graphs are told."""
     found = {name for name in files if GRAPH_FILE.fullmatch(name)}
-    unknown = set(files) - found - {TOPOLOGY, TOKENIZER}
+    unknown = set(files) - found - {TOPOLOGY, TOKENIZER, PROBES}
     if unknown:
         raise ValueError(f"it lists {shown(min(unknown))}, a file that no artifact has")
     if set(graphs) != found:

@@ -60,7 +60,7 @@ def interface(manifest: Manifest, role: Role = Role.LOGITS, steps: int = 0) -> I
     if manifest.family is Family.LUMINANET:
         return (Tensor("token_ids", "int64", (None, manifest.context)),), (logits,)
     tokens = Tensor("token_ids", "int64", (None, None))
-    past, present = _cache(manifest, "past"), _cache(manifest, "present")
+    past, present = cache(manifest, "past"), cache(manifest, "present")
     return (tokens, LENGTHS, *past), (logits, *present)
 
 
@@ -75,11 +75,12 @@ def _decoding(manifest: Manifest, steps: int) -> Interface:
     )
     if manifest.family is Family.LUMINANET:
         return (tokens, Tensor("steps", "int64", ()), *asked), outputs
-    presents = [t for step in range(steps) for t in _cache(manifest, "present", f".{step}")]
-    return (tokens, LENGTHS, *_cache(manifest, "past"), *asked), (*outputs, *presents)
+    presents = [t for step in range(steps) for t in cache(manifest, "present", f".{step}")]
+    return (tokens, LENGTHS, *cache(manifest, "past"), *asked), (*outputs, *presents)
 
 
-def _cache(manifest: Manifest, side: str, ending: str = "") -> tuple[Tensor, ...]:
+def cache(manifest: Manifest, side: str, ending: str = "") -> tuple[Tensor, ...]:
+    """The KV cache of a GPT-2 on one side of a graph, past or present."""
     shape = (None, manifest.heads, manifest.context, manifest.head_width)
     return tuple(
         Tensor(f"{side}_{part}.{layer}{ending}", "float32", shape)

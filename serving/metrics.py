@@ -3,7 +3,7 @@
 All times are of the monotonic clock within this process, in seconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -76,6 +76,13 @@ class Metrics:
         self.state_bytes = self._gauge(
             "sequence_state_bytes", "Decoding state that one sequence holds", *MODEL
         )
+        self.graph_error = self._gauge(
+            "graph_error_ratio",
+            "Distance of a graph from the numpy reference on this machine over its bound, found at "
+            "the start; above 1 it is not served",
+            *MODEL,
+            "graph",
+        )
         self.model_info = Info("luminanet_model", "A loaded model", MODEL, registry=self.registry)
 
     def render(self) -> bytes:
@@ -117,6 +124,11 @@ class EngineMetrics:
         """Gauges that are asked at scrape time, so that they cost nothing between scrapes."""
         self._metrics.running.labels(*self._labels).set_function(running)
         self._metrics.waiting.labels(*self._labels).set_function(waiting)
+
+    def proved(self, ratios: Mapping[str, float]) -> None:
+        """What the self-test found, by graph."""
+        for graph, ratio in ratios.items():
+            self._metrics.graph_error.labels(*self._labels, graph).set(ratio)
 
     def inference(self, phase: str) -> Histogram:
         return self._metrics.inference.labels(*self._labels, phase)

@@ -6,20 +6,24 @@ from pathlib import Path
 
 from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError
-from luminanet.manifest import MANIFEST, TOKENIZER, Family, Manifest, Task
+from luminanet.manifest import MANIFEST, PROBES, TOKENIZER, Family, Manifest, Task
+from luminanet.probes import Probes, from_json
 from luminanet.tokenizer import Tokenizer
 from serving.errors import RequestError
 from serving.runtime import Backend
 from serving.selection import How, drawing, load_graphs, logits, of_one_row
 from serving.settings import Served
 
-MAX_TOKENIZER_BYTES = 1 << 26
+MAX_TOKENIZER_BYTES = MAX_PROBES_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
 class ImageModel:
     manifest: Manifest
     backend: Backend
+    graphs: Mapping[str, Backend]
+    """Those of `backend` by file, to be tried one by one (selftest.py)."""
+    probes: Probes
     precision: Served = "fp32"
 
 
@@ -32,6 +36,9 @@ class TextModel:
     longest_token: int
     """Characters that one token can stand for at most."""
     how: How
+    graphs: Mapping[str, Backend]
+    """Those of `backend` and `prompts` by file, to be tried one by one (selftest.py)."""
+    probes: Probes
     prompts: Backend | None = None
     """GPT-2: the graph that fills the cache with a prompt."""
 
@@ -127,8 +134,8 @@ def _load_image(artifact: Artifact, how: How) -> ImageModel:
     labels = artifact.manifest.labels
     if not labels or len(set(labels)) != len(labels):
         raise ArtifactError(f"{artifact.directory}: its labels are missing or repeat")
-    backend = load_graphs(artifact, logits(artifact, how), how)
-    return ImageModel(artifact.manifest, backend, how.precision)
+    graphs, backend = load_graphs(artifact, logits(artifact, how), how)
+    return ImageModel(artifact.manifest, backend, graphs, _probes(artifact), how.precision)
 
 
 def _load_text(artifact: Artifact, how: How) -> TextModel:
@@ -142,10 +149,22 @@ def _load_text(artifact: Artifact, how: How) -> TextModel:
             "freeze the model again"
         )
     longest = max(len(tokenizer.decode([token])) for token in range(tokenizer.vocab_size))
-    prompts, backend = None, load_graphs(artifact, drawing(artifact, how), how)
+    prompts = None
+    graphs, backend = load_graphs(artifact, drawing(artifact, how), how)
     if manifest.family is Family.GPT2:
-        prompts = load_graphs(artifact, of_one_row(logits(artifact, how)), how)
-    return TextModel(manifest, backend, tokenizer, longest, how, prompts)
+        more, prompts = load_graphs(artifact, of_one_row(logits(artifact, how)), how)
+        graphs = {**more, **graphs}  # in this order: a bad cache spoils what is drawn
+    asked = _probes(artifact)
+    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked, prompts)
+
+
+def _probes(artifact: Artifact) -> Probes:
+    where = artifact.directory / PROBES
+    entry = (artifact.manifest.files or {}).get(PROBES)
+    if entry and entry.bytes > MAX_PROBES_BYTES:
+        raise ArtifactError(f"{where} is larger than {MAX_PROBES_BYTES} bytes")
+    text = artifact.read(PROBES).decode("utf-8", errors="replace")
+    return from_json(text, artifact.manifest, str(where))
 
 
 def _tokenizer(artifact: Artifact) -> Tokenizer:

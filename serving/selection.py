@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from luminanet import sampling
 from luminanet.artifact import Artifact
@@ -73,16 +74,23 @@ def of_one_row(graphs: Entries) -> Entries:
     return {name: graphs[name]}
 
 
-def load_graphs(artifact: Artifact, graphs: Entries, how: How) -> Backend:
+class Loaded(NamedTuple):
+    """Graphs by their files, and the backend that shares the batch sizes out among them."""
+
+    graphs: Mapping[str, Backend]
+    backend: Backend
+
+
+def load_graphs(artifact: Artifact, graphs: Entries, how: How) -> Loaded:
     """Graphs that share the batch sizes, checked and loaded. Raises ArtifactError."""
     if len({entry.from_batch for entry in graphs.values()}) != len(graphs):
         raise ArtifactError(
             f"{artifact.directory} has two graphs for one batch size: freeze it again"
         )
     check_state(artifact.manifest, str(artifact.directory))
-    return ByBatch(
-        {entry.from_batch: _load(artifact, name, how.threads) for name, entry in graphs.items()}
-    )
+    loaded = {name: _load(artifact, name, how.threads) for name in graphs}
+    shared = ByBatch({entry.from_batch: loaded[name] for name, entry in graphs.items()})
+    return Loaded(loaded, shared)
 
 
 def _graphs(artifact: Artifact, precision: Served, role: Role) -> Entries:

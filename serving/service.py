@@ -10,6 +10,7 @@ from typing import Any
 from luminanet.errors import ArtifactError
 from luminanet.manifest import Family, Manifest
 from luminanet.untrusted import line
+from serving import selftest
 from serving.classifier import ImageBatch, ImageEngine
 from serving.decoding import GROUPS, Caches, Sequences, Windows, rows_agree, warm_up
 from serving.engine import Engine
@@ -105,6 +106,9 @@ class Service:
 def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> TextEngine:
     manifest, size = model.manifest, settings.max_batch
     with _first_runs(manifest, settings):
+        ratios = selftest.try_text(model, _plain_rows)
+    selftest.refuse(manifest, ratios)
+    with _first_runs(manifest, settings):
         sequences = _sequences(model, size)
         if sequences:
             warm_up(sequences, manifest.context, size)
@@ -114,15 +118,12 @@ def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> Text
             "so it cannot be reproducible: freeze its checkpoint again with --form bus, or serve "
             "with --precision fp32"
         )
+    told = TextMetrics(
+        metrics, manifest, model.backend.name, sequences.bytes_per_sequence, model.precision
+    )
+    told.proved(ratios)
     return TextEngine(
-        manifest.family.value,
-        sequences,
-        manifest.end_id,
-        size,
-        settings.queue_limit,
-        TextMetrics(
-            metrics, manifest, model.backend.name, sequences.bytes_per_sequence, model.precision
-        ),
+        manifest.family.value, sequences, manifest.end_id, size, settings.queue_limit, told
     )
 
 
@@ -145,10 +146,19 @@ def _rows(model: TextModel, size: int, group: int) -> Sequences:
     return Caches(model.backend, model.prompts, manifest, size, steps, group)
 
 
+def _plain_rows(model: TextModel, size: int) -> Sequences:
+    return _rows(model, size, group=1)
+
+
 def _image_engine(model: ImageModel, settings: Settings, metrics: Metrics) -> ImageEngine:
+    with _first_runs(model.manifest, settings):
+        ratios = selftest.try_image(model)
+    selftest.refuse(model.manifest, ratios)
     with _first_runs(model.manifest, settings):
         batch = ImageBatch(model.backend, model.manifest, settings.max_batch)
         batch.warm_up()
+    told = EngineMetrics(metrics, model.manifest, model.backend.name, model.precision)
+    told.proved(ratios)
     return ImageEngine(
         model.manifest.family.value,
         batch,
@@ -156,7 +166,7 @@ def _image_engine(model: ImageModel, settings: Settings, metrics: Metrics) -> Im
         settings.max_batch,
         settings.compute_threads,
         settings.queue_limit,
-        EngineMetrics(metrics, model.manifest, model.backend.name, model.precision),
+        told,
     )
 
 

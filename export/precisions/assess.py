@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from export.precisions.convert import BOUNDS
 from export.running import Session
 from export.verify import empty_cache
-from luminanet import gpt2, reference
+from luminanet import gpt2, probes, reference
 from luminanet.errors import ExportError, VerificationError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
@@ -77,12 +77,11 @@ def assess(model: onnx.ModelProto, net: Net, inputs: NDArray[Any], answers: Answ
             f"the graph gives logits {list(found.shape)}, the network "
             f"{list(answers.logits.shape)}: unroll the network again"
         )
-    apart = found - answers.logits
     top1, loss = _score(found.astype(np.float64), answers.targets)
     top1_before, loss_before = _score(answers.logits, answers.targets)
     return Assessment(
-        difference=float(np.abs(apart).max() / max(1.0, np.abs(answers.logits).max())),
-        typical=float(np.sqrt(np.mean(apart**2) / np.mean(answers.logits**2))),
+        difference=probes.largest(found, answers.logits),
+        typical=probes.typical(found, answers.logits),
         top1=top1,
         loss=loss,
         top1_lost=top1_before - top1,

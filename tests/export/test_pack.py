@@ -33,7 +33,7 @@ def test_an_image_network_carries_topology_and_labels() -> None:
     assert package.manifest.task is Task.CLASSIFICATION
     assert package.manifest.labels == LABELS
     assert package.manifest.parameters == IMAGE.topology.parameters
-    assert set(package.files) == {"model.onnx", "topology.json"}
+    assert set(package.files) == {"model.onnx", "topology.json", "probes.json"}
     assert Topology.from_json(package.files["topology.json"].decode()) == IMAGE.topology
 
 

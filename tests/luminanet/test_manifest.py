@@ -134,8 +134,9 @@ def test_a_manifest_that_lists_other_files_is_refused(directory: Path, name: str
     "values",
     [
         {"format": 1},
-        {"format": 3},
-        {"format": "2"},
+        {"format": 2},
+        {"format": 4},
+        {"format": "3"},
         {"format": True},
         {"task": "cooking"},
         {"labels": 3},

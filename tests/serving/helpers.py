@@ -77,6 +77,12 @@ def running(models: Models, **settings: Any) -> Iterator[Running]:
         assert not thread.is_alive(), "the server did not exit"
 
 
+def gone(server: Running) -> bool:
+    """Whether all clients have left and what they asked for was told so."""
+    state = server.server.server_state
+    return not state.connections and not state.tasks
+
+
 def frames(response: httpx.Response) -> list[Any]:
     """The data of server-sent events; the last one may be "[DONE]"."""
     events = response.text.split("\n\n")

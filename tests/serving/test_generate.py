@@ -9,7 +9,7 @@ import pytest
 
 from luminanet.manifest import Family
 from serving.models import Models
-from tests.serving.helpers import Running, frames, gated, running, wait_until
+from tests.serving.helpers import Running, frames, gated, gone, running, wait_until
 
 PROMPT = "Once upon a time"
 LABELS = {"model": "luminanet", "backend": "ort_cpu", "task": "text-generation"}
@@ -200,7 +200,7 @@ def test_a_client_that_leaves_a_stream_is_cancelled_within_a_step(models: Models
             next(response.iter_lines())
             backend.gate.clear()
         before = backend.runs
-        wait_until(lambda: not server.server.server_state.connections)
+        wait_until(lambda: gone(server))
         backend.gate.set()
         wait_until(lambda: server.metric(FINISHED, finish_reason="cancelled", **LABELS) == 1)
         assert backend.runs - before <= 1

@@ -99,7 +99,7 @@ MANIFESTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     "Latin-1": (lambda text: text.replace("plane", "\xe9").encode("latin-1"), "is damaged"),
     "zeros": (lambda text: bytes(len(text)), "is damaged"),
     "a lone surrogate": (told(lambda raw: raw.update(name="\ud800")), "not plain text"),
-    "a key twice": (lambda text: text.replace("{", '{"format": 2,', 1), "a key comes twice"),
+    "a key twice": (lambda text: text.replace("{", '{"format": 3,', 1), "a key comes twice"),
     "NaN": (lambda text: text.replace('"macs": ', '"macs": NaN, "x": '), "NaN"),
     "infinity": (lambda text: text.replace('"macs": ', '"macs": 1e999, "x": '), "too large"),
     "5,000 digits": (lambda text: text.replace('"macs": ', f'"macs": 1{"0" * 5000}'), "damaged"),

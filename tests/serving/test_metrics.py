@@ -27,6 +27,7 @@ FAMILIES = {
     "luminanet_prompt_tokens_total": MODEL,
     "luminanet_generation_tokens_total": MODEL,
     "luminanet_sequence_state_bytes": MODEL,
+    "luminanet_graph_error_ratio": MODEL | {"graph"},
     "luminanet_model_info": MODEL | {"name", "precision", "parameters", "macs", "context"},
     "luminanet_ready": set(),
 }
