@@ -1,6 +1,7 @@
 """Bytes of a picture -> pixels of a network: float32 [3, 32, 32] in 0..1, channels first."""
 
 import io
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ SIZE = IMAGE_SHAPE[1:]
 MAX_SIDE = 65_535
 """Of JPEG, and above that of WebP. The memory of Pillow grows with each side, not with their
 product alone: rows have pointers, and Lanczos a table of the side's length."""
+LARGE = 1 << 20
+"""Pixels above which decoding may take tens of milliseconds, up to half a second."""
 DRAFT = 256
 """Smallest side at which a JPEG is decoded where it is larger."""
 UPRIGHT = {
@@ -54,6 +57,15 @@ def read_image(data: bytes, max_pixels: int) -> NDArray[np.float32]:
             f"{FORMATS[-1]} file"
         ) from error
     return np.ascontiguousarray(pixels_YXC.transpose(2, 0, 1)) / np.float32(255)
+
+
+def is_large(data: bytes) -> bool:
+    """Whether a picture that `read_image` takes has more than LARGE pixels, or may have: judged
+    from its header."""
+    try:
+        return prod(claimed_size(data)) > LARGE
+    except ImageError:
+        return False  # it will be refused
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
