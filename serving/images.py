@@ -5,12 +5,13 @@ from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from serving.colours import in_srgb
 from serving.containers import claimed_size, essential
 from serving.errors import ImageError
 from serving.interface import IMAGE_SHAPE
+from serving.orientation import upright
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SIZE = IMAGE_SHAPE[1:]
@@ -19,18 +20,10 @@ MAX_SIDE = 65_535
 product alone: rows have pointers, and Lanczos a table of the side's length."""
 LARGE = 1 << 20
 """Pixels above which decoding may take tens of milliseconds, up to half a second."""
-DRAFT = 256
-"""Smallest side at which a JPEG is decoded where it is larger."""
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""By the orientation of EXIF."""
+DRAFT = 512
+"""A JPEG of at least twice this size is decoded at 1/2, 1/4 or 1/8, but not below this size, which
+is up to four times as fast. What comes out is within 2 levels of 255 of what all its pixels give,
+and a probability within 0.02 (measured to 4000 x 3000; from 256 on 0.025, at more speed)."""
 
 
 def read_image(data: bytes, max_pixels: int) -> NDArray[np.float32]:
@@ -51,6 +44,8 @@ def read_image(data: bytes, max_pixels: int) -> NDArray[np.float32]:
             pixels_YXC = np.asarray(_prepare(image, data), np.float32)
     except ImageError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{error}: send a smaller image") from error
     except Exception as error:  # decoders raise any class on bytes that are damaged
         raise ImageError(
             f"the bytes are no readable image: send a whole {', '.join(FORMATS[:-1])} or "
@@ -79,19 +74,12 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 def _prepare(image: Image.Image, data: bytes) -> Image.Image:
     """Colours are mixed before the profile is applied and the picture is turned, which are cheap
     on 32x32 pixels."""
-    image.draft(None, (DRAFT, DRAFT))  # JPEG only: decodes at a fraction of the size
+    drafted = image.draft(None, (DRAFT, DRAFT))  # JPEG only: decodes at a fraction of the size
+    box = drafted[1] if drafted else None  # its sides may end within a pixel
     opaque = _opaque(image, data)
-    small = opaque if opaque.size == SIZE else opaque.resize(SIZE, Image.Resampling.LANCZOS)
-    rgb = in_srgb(small, image.info.get("icc_profile"))
-    turn = UPRIGHT.get(_orientation(image))
-    return rgb if turn is None else rgb.transpose(turn)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # EXIF that is damaged says nothing; its reader raises any class
-        return 1
+    if opaque.size != SIZE:
+        opaque = opaque.resize(SIZE, Image.Resampling.LANCZOS, box)
+    return upright(in_srgb(opaque, image.info.get("icc_profile")), data)
 
 
 def _opaque(image: Image.Image, data: bytes) -> Image.Image:
