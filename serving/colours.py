@@ -20,7 +20,7 @@ LEVELS = 1
 
 def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """An L or RGB image as RGB in sRGB. A profile that is damaged, above MAX_PROFILE_BYTES, made
-    for other modes (CMYK) or of tables is ignored; the numbers then count as sRGB."""
+    for another mode or of tables is ignored; the numbers then count as sRGB."""
     rgb = image.convert("RGB")
     if not profile or not _is_cheap(profile):
         return rgb

@@ -79,7 +79,8 @@ def _prepare(image: Image.Image, data: bytes) -> Image.Image:
     opaque = _opaque(image, data)
     if opaque.size != SIZE:
         opaque = opaque.resize(SIZE, Image.Resampling.LANCZOS, box)
-    return upright(in_srgb(opaque, image.info.get("icc_profile")), data)
+    profile = None if image.mode == "CMYK" else image.info.get("icc_profile")
+    return upright(in_srgb(opaque, profile), data)
 
 
 def _opaque(image: Image.Image, data: bytes) -> Image.Image:
