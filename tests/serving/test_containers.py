@@ -142,6 +142,6 @@ def test_a_file_may_end_anywhere(kind: str) -> None:
 
 
 def test_a_header_that_contradicts_itself_is_refused() -> None:
-    giant = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0))
+    other = chunk(b"IHDR", struct.pack(">IIBBBBB", 33, 32, 8, 2, 0, 0, 0))
     with pytest.raises(ImageError, match="no readable image"):
-        read_image(png_with(giant), LIMIT)
+        read_image(png_with(other), LIMIT)

@@ -100,6 +100,11 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(side: int) -> None:
         read_image(png_that_claims(side, side), LIMIT)
 
 
+def test_a_limit_above_that_of_the_library_is_told_apart_from_damage() -> None:
+    with pytest.raises(ImageError, match=r"exceeds limit.*send a smaller"):
+        read_image(png_that_claims(20_000, 20_000), 10**9)
+
+
 @pytest.mark.parametrize("size", [(65_536, 1), (1, 65_536), (1_000_000, 1), (1, 1_000_000)])
 def test_a_side_is_limited_too_because_memory_grows_with_it(size: tuple[int, int]) -> None:
     width, height = size
@@ -173,14 +178,14 @@ def test_grey_with_alpha_is_laid_over_white_at_8_and_16_bits() -> None:
     row = bytes([70, 255, 70, 0, 70, 51])
     eight = png_of((3, 1, 8, 4), b"\0" + row)
     sixteen = png_of((3, 1, 16, 4), b"\0" + bytes(b for byte in row for b in (byte, byte)))
-    expected = read_image(encoded(Image.fromarray(np.uint8([[70, 255, 218]]))), LIMIT)
+    expected = read_image(encoded(Image.fromarray(np.array([[70, 255, 218]], np.uint8))), LIMIT)
     for data in eight, sixteen:
         np.testing.assert_array_equal(read_image(data, LIMIT), expected)
 
 
 def test_a_palette_may_have_colours_that_are_transparent() -> None:
     palette = chunk(b"PLTE", bytes([200, 60, 30, 0, 160, 0, 9, 9, 9]))
-    expected = Image.fromarray(np.uint8([[[200, 60, 30], [255, 255, 255], [9, 9, 9]]]))
+    expected = Image.fromarray(np.array([[[200, 60, 30], [255, 255, 255], [9, 9, 9]]], np.uint8))
     for alphas in (b"\xff\0", b"\xff\0\xff"):  # one that is clear, or an alpha for each
         data = png_of((3, 1, 8, 3), b"\0\0\1\2", palette, chunk(b"tRNS", alphas))
         read = read_image(data, LIMIT)
@@ -202,7 +207,7 @@ def test_one_level_of_grey_may_be_transparent(
     bits: int, row: bytes, key: int, seen: list[int]
 ) -> None:
     data = png_of((3, 1, bits, 0), b"\0" + row, chunk(b"tRNS", struct.pack(">H", key)))
-    expected = read_image(encoded(Image.fromarray(np.uint8([seen]))), LIMIT)
+    expected = read_image(encoded(Image.fromarray(np.array([seen], np.uint8))), LIMIT)
     np.testing.assert_array_equal(read_image(data, LIMIT), expected)
 
 
@@ -214,7 +219,7 @@ def test_one_colour_may_be_transparent(bits: int) -> None:
         row = bytes(b for byte in row for b in (byte, 77))
         key = bytes([1, 77, 2, 77, 3, 77])
     data = png_of((2, 1, bits, 2), b"\0" + row, chunk(b"tRNS", key))
-    expected = Image.fromarray(np.uint8([[[255, 255, 255], [1, 2, 4]]]))
+    expected = Image.fromarray(np.array([[[255, 255, 255], [1, 2, 4]]], np.uint8))
     np.testing.assert_array_equal(read_image(data, LIMIT), read_image(encoded(expected), LIMIT))
 
 
