@@ -117,7 +117,7 @@ class ImageEngine(Engine[Classification]):
     def _decode(self, job: Classification) -> None:
         decoded = self._try_read(job.data)
         with self._wake:
-            job.decoded, job.data = (None if job.cancelled else decoded), b""
+            job.decoded, job.data = decoded, b""
             self._decoded.append(job)
             self._wake.notify()
 
@@ -138,7 +138,7 @@ class ImageEngine(Engine[Classification]):
     def _pop(self) -> Classification | None:
         while self._decoded:
             job = self._decoded.popleft()
-            if job in self._waiting:  # it was not cancelled meanwhile
+            if not job.cancelled:  # or else it was forgotten, or will be
                 self._waiting.remove(job)
                 return job
         return None
@@ -153,8 +153,6 @@ class ImageEngine(Engine[Classification]):
             if isinstance(job.decoded, ApiError):
                 self._post(job, job.decoded)
                 self._metrics.finished(Finish.ERROR).inc()
-            elif job.decoded is None:  # cancelled while it was decoded
-                self._end(job, Finish.CANCELLED)
             else:
                 self._post(job, next(answers))
                 self._metrics.finished(Finish.DONE).inc()
