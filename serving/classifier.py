@@ -1,8 +1,13 @@
-"""Images: micro-batching. Whatever waits when the network is free is computed together.
+"""Images: micro-batching. Whatever is decoded when the network is free is computed together.
+
+A picture is decoded from the moment it is accepted, beside all others, and waits in the queue until
+then; so none waits for a batch to be decoded. Large ones have threads of their own.
 
 Shape legend: B images of the batch, C colour channels, Y rows, X columns, N classes.
 """
 
+import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -12,10 +17,13 @@ from numpy.typing import NDArray
 
 from luminanet.manifest import Manifest
 from serving.engine import Engine, Finish, Job, failure
-from serving.errors import ApiError
+from serving.errors import ApiError, InternalError
+from serving.images import is_large
 from serving.interface import IMAGE_SHAPE
 from serving.metrics import EngineMetrics
 from serving.runtime import Backend
+
+log = logging.getLogger("luminanet.engine")
 
 Pixels = NDArray[np.float32]
 Probabilities = NDArray[np.float64]
@@ -53,10 +61,19 @@ class Classification(Job):
     def __init__(self, data: bytes, arrived_s: float) -> None:
         super().__init__(arrived_s)
         self.data = data
+        self.decoded: Pixels | ApiError | None = None
+
+    def cancel(self) -> None:
+        """As of a Job; the picture is let go at once."""
+        super().cancel()
+        self.data = b""
 
 
 class ImageEngine(Engine[Classification]):
-    """Decodes pictures on a few threads, then classifies those that wait in one run."""
+    """Decodes pictures on a few threads, and classifies in one run those that are decoded.
+
+    Until it is decoded a job stays in `_waiting`, and so counts against the queue's limit.
+    """
 
     def __init__(
         self,
@@ -72,38 +89,73 @@ class ImageEngine(Engine[Classification]):
         self._batch = batch
         self._read = read
         self._max_batch = max_batch
-        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._decoded: deque[Classification] = deque()
+        self._small = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._large = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="decode-large")
         self._duration = metrics.inference("classify")
+
+    # ------------------------------------------------------------------ called by the event loop
+
+    def submit(self, job: Classification) -> None:
+        super().submit(job)
+        self._small.submit(self._sort, job)
 
     def join(self) -> None:
         super().join()
-        self._decoders.shutdown()
+        for pool in self._small, self._large:
+            pool.shutdown(cancel_futures=True)
 
-    def _step(self) -> None:
-        while len(self._running) < self._max_batch and (job := self._next()) is not None:
-            self._running.append(job)
-        pixels = self._decode([job.data for job in self._running])
-        good = [image for image in pixels if not isinstance(image, ApiError)]
-        answers = iter(self._classify(good) if good else ())
-        jobs, self._running = self._running, []
-        for job, image in zip(jobs, pixels, strict=True):
-            if isinstance(image, ApiError):
-                self._post(job, image)
-                self._metrics.finished(Finish.ERROR).inc()
-            else:
-                self._post(job, next(answers))
-                self._metrics.finished(Finish.DONE).inc()
+    # ------------------------------------------------------------------ the decoders' threads
 
-    def _decode(self, pictures: list[bytes]) -> list[Pixels | ApiError]:
-        if len(pictures) == 1:
-            return [self._try_read(pictures[0])]
-        return list(self._decoders.map(self._try_read, pictures))
+    def _sort(self, job: Classification) -> None:
+        """Decodes a small picture, and leaves a large one to the threads for these."""
+        if is_large(job.data):
+            self._large.submit(self._decode, job)
+        else:
+            self._decode(job)
+
+    def _decode(self, job: Classification) -> None:
+        decoded = self._try_read(job.data)
+        with self._wake:
+            job.decoded, job.data = decoded, b""
+            self._decoded.append(job)
+            self._wake.notify()
 
     def _try_read(self, data: bytes) -> Pixels | ApiError:
         try:
             return self._read(data)
         except ApiError as error:
             return error
+        except Exception:
+            log.exception("%s: a picture could not be decoded; its request is ended", self.name)
+            return InternalError("the server failed on this picture; its log says why")
+
+    # ------------------------------------------------------------------ the engine's thread
+
+    def _startable(self) -> bool:
+        return bool(self._decoded) or any(job.cancelled for job in self._waiting)
+
+    def _pop(self) -> Classification | None:
+        while self._decoded:
+            job = self._decoded.popleft()
+            if not job.cancelled:  # or else it was forgotten, or will be
+                self._waiting.remove(job)
+                return job
+        return None
+
+    def _step(self) -> None:
+        while len(self._running) < self._max_batch and (job := self._next()) is not None:
+            self._running.append(job)
+        images = [j.decoded for j in self._running if isinstance(j.decoded, np.ndarray)]
+        answers = iter(self._classify(images) if images else ())
+        jobs, self._running = self._running, []
+        for job in jobs:
+            if isinstance(job.decoded, ApiError):
+                self._post(job, job.decoded)
+                self._metrics.finished(Finish.ERROR).inc()
+            else:
+                self._post(job, next(answers))
+                self._metrics.finished(Finish.DONE).inc()
 
     def _classify(self, images: list[Pixels]) -> Probabilities:
         begun_s = perf_counter()

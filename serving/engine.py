@@ -169,7 +169,7 @@ class Engine(ABC, Generic[J]):
         """Waits for a job; False when the engine is to stop."""
         with self._wake:
             self._busy = False
-            while not (self._stopping or self._waiting or self._running):
+            while not (self._stopping or self._running or self._startable()):
                 self._wake.wait()
             self._busy = not self._stopping
         return self._busy
@@ -184,12 +184,20 @@ class Engine(ABC, Generic[J]):
             self._end(job, Finish.CANCELLED)
 
     def _next(self) -> J | None:
-        """The job that waits longest, taken out of the queue."""
+        """The job that could start first, taken out of the queue."""
         with self._wake:
-            job = self._waiting.popleft() if self._waiting else None
+            job = self._pop()
         if job is not None:
             self._metrics.queue.observe(perf_counter() - job.submitted_s)
         return job
+
+    def _startable(self) -> bool:
+        """Whether a step has something to do though nothing runs; called under `_wake`."""
+        return bool(self._waiting)
+
+    def _pop(self) -> J | None:
+        """Takes the next job out of the queue, if one can start; called under `_wake`."""
+        return self._waiting.popleft() if self._waiting else None
 
     def _post(self, job: J, result: Any) -> None:
         """Puts a result aside for the next hand-over."""

@@ -81,7 +81,11 @@ def build_router(service: Service) -> APIRouter:
         openapi_extra=_body({MULTIPART: FORM, JSON: ClassifyRequest.model_json_schema()}),
     )
     async def classify(request: Request) -> Response:
-        """Says what a picture shows. It is turned upright, converted to RGB, scaled to 32x32."""
+        """Says what a picture shows. It is seen as on a white page: what is transparent is white,
+        a colour profile (of RGB or grey, without tables) is brought to sRGB, EXIF turns it upright.
+        Then it is scaled to 32x32, whatever its aspect; a large JPEG is decoded at 1/2 to 1/8 of
+        its size first, which moves a probability by up to 0.02. Of an animation the first picture
+        counts."""
         data, top_k = await read_picture(request, service.settings.max_body_bytes)
         model, engine = service.image()
         labels = model.manifest.labels

@@ -60,7 +60,7 @@ class Running:
 
 @contextmanager
 def running(models: Models, **settings: Any) -> Iterator[Running]:
-    knobs = Settings(port=0, threads=1, **{"grace_seconds": 0.2, "max_batch": 4, **settings})
+    knobs = Settings(port=0, **{"threads": 1, "grace_seconds": 0.2, "max_batch": 4, **settings})
     app = create_app(knobs, models)
     with listen("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,9 +13,11 @@ import pytest
 from PIL import Image
 
 from luminanet.reference import forward
+from serving.classifier import Pixels
+from serving.images import read_image
 from serving.models import Models
 from tests.nets import random_weights, tiny_image_topology
-from tests.serving.helpers import Running, gated_image, running, wait_until
+from tests.serving.helpers import TIMEOUT_S, Running, gated_image, running, wait_until
 from tests.serving.test_images import png_that_claims
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
@@ -197,3 +201,127 @@ def test_bodies_in_no_known_shape_are_refused(
     response = server.client.post("/classify", content=body, headers=headers)
     assert response.status_code == status
     assert set(response.json()["error"]) == {"type", "message", "param"}
+
+
+# ---------------------------------------------------------------------- nobody waits for another
+
+LARGE = png(Image.new("1", (1025, 1024)))
+TINY = png(Image.new("1", (3, 2)))
+
+
+class GatedReader:
+    """Decodes pictures, those that are `slow` only while its gate is open."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *slow: bytes) -> None:
+        self.gate = threading.Event()
+        self.broken = False
+        self.begun: list[bytes] = []
+        self._slow = slow
+        monkeypatch.setattr("serving.service.read_image", self)
+
+    def __call__(self, data: bytes, max_pixels: int) -> Pixels:
+        self.begun.append(data)
+        if data in self._slow:
+            assert self.gate.wait(TIMEOUT_S)
+        if self.broken:
+            raise RuntimeError("the decoder is gone")
+        return read_image(data, max_pixels)
+
+
+def wait_for_pictures(server: Running, count: int) -> None:
+    wait_until(lambda: server.metric("requests_waiting", **LABELS) == count)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_small_picture_waits_for_no_large_one(
+    models: Models, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    reader = GatedReader(monkeypatch, LARGE)
+    with running(models, threads=threads) as server, ThreadPoolExecutor(12) as pool:
+        large = [pool.submit(upload, server, LARGE) for _ in range(12)]
+        wait_for_pictures(server, 12)
+        assert [upload(server, png()).status_code for _ in range(3)] == [200] * 3
+        assert server.client.get("/health/live").status_code == 200
+        assert server.metric("requests_waiting", **LABELS) == 12
+        assert reader.begun.count(LARGE) <= max(1, threads - 1)
+        reader.gate.set()
+        assert [answer.result().status_code for answer in large] == [200] * 12
+        assert server.metric(FINISHED, finish_reason="done", **LABELS) == 15
+
+
+def test_a_picture_waits_for_no_other_that_is_slow(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = GatedReader(monkeypatch, TINY)
+    with running(models, threads=2) as server, ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(upload, server, TINY)
+        wait_until(lambda: reader.begun == [TINY])
+        assert upload(server, png()).status_code == 200
+        assert upload(server, b"no picture").status_code == 422
+        assert not slow.done()
+        reader.gate.set()
+        assert slow.result().status_code == 200
+
+
+def test_pictures_that_are_decoded_count_against_the_queue(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = GatedReader(monkeypatch, LARGE)
+    with running(models, queue_limit=2, max_batch=1) as server, ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(upload, server, LARGE) for _ in range(2)]
+        wait_for_pictures(server, 2)
+        answers += [pool.submit(upload, server, LARGE) for _ in range(2)]
+        wait_until(lambda: sum(answer.done() for answer in answers) >= 1)
+        reader.gate.set()
+        codes = [answer.result().status_code for answer in answers]
+    assert 429 in codes
+    assert codes.count(200) >= 2
+
+
+def test_a_client_that_leaves_takes_its_picture_out_of_the_queue(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = GatedReader(monkeypatch, LARGE)
+    with running(models) as server, ThreadPoolExecutor(2) as pool:
+        stay = [pool.submit(upload, server, LARGE)]
+        wait_for_pictures(server, 1)
+        with pytest.raises(httpx.ReadTimeout):
+            server.client.post("/classify", files={"file": LARGE}, timeout=0.2)
+        wait_until(lambda: len(server.server.server_state.connections) == 1)
+        stay.append(pool.submit(upload, server, LARGE))
+        wait_until(lambda: server.metric(FINISHED, finish_reason="cancelled", **LABELS) == 1)
+        wait_for_pictures(server, 2)
+        reader.gate.set()
+        assert [answer.result().status_code for answer in stay] == [200] * 2
+        wait_until(lambda: server.service.idle)
+        assert reader.begun.count(LARGE) == 2
+
+
+def test_a_decoder_that_fails_ends_its_request_alone(
+    models: Models, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = GatedReader(monkeypatch)
+    with running(models) as server:
+        reader.broken = True
+        response = upload(server, png())
+        reader.broken = False
+        assert upload(server, png()).status_code == 200
+    assert (response.status_code, response.json()["error"]["type"]) == (500, "internal_error")
+    assert "the decoder is gone" in caplog.text
+
+
+@pytest.mark.parametrize("grace_s", [TIMEOUT_S, 0.0])
+def test_a_drain_waits_for_pictures_that_are_decoded_while_there_is_time(
+    models: Models, monkeypatch: pytest.MonkeyPatch, grace_s: float
+) -> None:
+    reader = GatedReader(monkeypatch, LARGE)
+    with running(models, grace_seconds=grace_s) as server, ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(upload, server, LARGE) for _ in range(2)]
+        wait_for_pictures(server, 2)
+        server.server.handle_exit(signal.SIGTERM, None)
+        wait_until(lambda: server.service.draining)
+        if not grace_s:
+            wait_until(lambda: all(answer.done() for answer in answers))
+        reader.gate.set()
+        codes = [answer.result().status_code for answer in answers]
+    assert codes == [200 if grace_s else 503] * 2
