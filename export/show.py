@@ -16,8 +16,9 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from export.command import clean, finish
 from luminanet.artifact import Artifact
-from luminanet.errors import ArtifactError, LuminaNetError
+from luminanet.errors import ArtifactError
 from luminanet.manifest import GraphEntry, Manifest, Role, Runtime
 from luminanet.plan import PLAN, PlanInfo, beside, open_plan, read_plan
 
@@ -161,31 +162,20 @@ def _value(value: onnx.ValueInfoProto) -> str:
     return f"{value.name} {helper.tensor_dtype_to_np_dtype(kind.elem_type)}[{dims}]"
 
 
-def _clean(text: str) -> str:
-    """Text without what a terminal would obey."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 2 with one line on stderr for what a user can mend."""
     parser = argparse.ArgumentParser(prog="show", description="Print what is in an artifact.")
     parser.add_argument("artifact", type=Path, help="folder with manifest.json")
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     arguments = parser.parse_args(argv)
-    try:
-        text = _text(view(arguments.artifact), arguments.json)
-    except (LuminaNetError, OSError) as error:
-        print(f"error: {_clean(str(error))}", file=sys.stderr)
-        return 2
-    print(text, end="")
-    return 0
+    return finish(lambda: print(_text(view(arguments.artifact), arguments.json), end=""))
 
 
 def _text(found: View, as_json: bool) -> str:
     if as_json:
         return found.to_json()
     try:
-        rows = [(_clean(label), _clean(text)) for label, text in found.rows()]
+        rows = [(clean(label), clean(text)) for label, text in found.rows()]
     except (AttributeError, TypeError, ValueError) as error:
         raise ArtifactError(f"the manifest is damaged: {error}") from error
     width = max(len(label) for label, _ in rows) + 2

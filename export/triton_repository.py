@@ -15,15 +15,16 @@ import argparse
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
 
+from export.command import finish
 from export.triton_config import LABELS, TritonOptions, configuration, plan_configuration
-from luminanet.artifact import Artifact, swap
-from luminanet.errors import ArtifactError, ExportError, LuminaNetError
+from luminanet.artifact import Artifact
+from luminanet.errors import ArtifactError, ExportError
+from luminanet.folders import follow, put
 from luminanet.manifest import MODEL, TENSORRT_MODEL, Role
 from luminanet.plan import PLAN, beside, open_plan, read_plan
 
@@ -84,22 +85,18 @@ def _check(folder: Path) -> None:
 
 
 def _write(folder: Path, texts: Mapping[str, str], model: str, data: bytes) -> Path:
-    """One model of the repository: made elsewhere, renamed into place when it is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".triton-", dir=_aside(folder.parent)) as fresh:
-        whole = Path(fresh) / "model"
-        (whole / "1").mkdir(parents=True)
-        (whole / "1" / model).write_bytes(data)
-        for name, text in texts.items():
-            (whole / name).write_text(text, "utf-8")
-        swap(whole, folder)
+    """One model of the repository, which appears whole."""
+    files = {f"1/{model}": data} | {name: text.encode() for name, text in texts.items()}
+    repository = follow(folder.parent)
+    repository.mkdir(parents=True, exist_ok=True)
+    put(folder, files, CONFIG, [_aside(repository)])
     return folder
 
 
 def _aside(repository: Path) -> Path:
     """Where a model is made, so that a run that is ended leaves nothing where Triton looks: beside
     the repository, or in it where that is another file system or not ours."""
-    beside_it = repository.resolve().parent
+    beside_it = repository.parent
     is_near = beside_it.stat().st_dev == repository.stat().st_dev
     return beside_it if is_near and os.access(beside_it, os.W_OK) else repository
 
@@ -115,15 +112,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--model", default=MODEL, help=f"which graph of the artifact (default {MODEL})")
     add("--max-batch", type=int, default=default.max_batch, help="rows computed together at most")
     arguments = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         options = TritonOptions(arguments.max_batch)
         made = triton_repository(arguments.artifact, arguments.out, options, arguments.model)
-    except (LuminaNetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for folder in made:
-        print(folder)
-    return 0
+        for folder in made:
+            print(folder)
+
+    return finish(work)
 
 
 if __name__ == "__main__":
