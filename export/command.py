@@ -1,8 +1,8 @@
 """How every command of this package ends: with an exit status, and at most one line on stderr.
 
-    0      it is done
-    2      what a user can mend, told in one line
-    130    Ctrl-C; 143 SIGTERM; 141 the reader of its output went away. Nothing half is left
+0      it is done
+2      what a user can mend, told in one line
+130    Ctrl-C; 143 SIGTERM; 141 the reader of its output went away. Nothing half is left
 """
 
 import os

@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -68,9 +68,7 @@ def check_writable(directory: Path) -> None:
             ) from error
 
 
-def put(
-    directory: Path, files: Mapping[str, bytes], mark: str, aside: Sequence[Path] = ()
-) -> None:
+def put(directory: Path, files: Mapping[str, bytes], mark: str, aside: Sequence[Path] = ()) -> None:
     """Makes a folder that holds these files and no others, in place of the one that is there.
 
     `files` are named from the folder, "1/model.onnx" for example, and `mark` is one of them.
@@ -145,7 +143,10 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir()
     for name, data in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(data)
+        try:
+            (folder / name).write_bytes(data)
+        except OSError as error:  # of a full disk Python tells no name
+            raise OSError(error.errno, error.strerror, str(folder / name)) from error
 
 
 @contextmanager
