@@ -39,8 +39,9 @@ def follow(path: Path) -> Path:
 
 
 def contents(directory: Path) -> list[Path]:
-    """What is in a folder, without what the file system put there."""
-    return [path for path in sorted(directory.iterdir()) if path.name not in SYSTEM]
+    """What is in a folder, without what the file system put there and what is only passing by."""
+    paths = sorted(directory.iterdir())
+    return [path for path in paths if path.name not in SYSTEM and not path.name.startswith(ASIDE)]
 
 
 def is_unfinished(directory: Path) -> bool:

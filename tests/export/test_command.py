@@ -160,7 +160,7 @@ def test_every_command_ends_with_one_line(
         return b""
 
     monkeypatch.setattr(Path, "is_file", failing)
-    words = {triton_repository: [str(tmp_path / "models")]}.get(command, [])
+    words = [str(tmp_path / "models")] if command is triton_repository else []
     assert command([str(artifact), *words]) == (2 if isinstance(error, OSError) else 130)
     assert capsys.readouterr().err.count("\n") == 1
 

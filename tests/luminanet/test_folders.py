@@ -153,7 +153,7 @@ def test_a_parent_that_is_read_only_is_no_hindrance(
     def refusing(suffix: Any = None, prefix: Any = None, dir: Any = None) -> str:
         if Path(dir) == folder.parent:
             raise OSError(errno.EROFS, "Read-only file system")
-        return plain(suffix, prefix, dir)
+        return str(plain(suffix, prefix, dir))
 
     monkeypatch.setattr(tempfile, "mkdtemp", refusing)
     check_writable(folder)
