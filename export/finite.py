@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
 
 
-def check_finite(net: FrozenNet | Gpt2Net) -> None:
-    """Raises CheckpointError that names the first tensor with NaN or infinities."""
+def check_finite(net: FrozenNet | Gpt2Net, where: Path | str) -> None:
+    """Raises CheckpointError that names the first tensor with NaN or infinities; `where` is the
+    file that the network is from."""
     for name, array in _arrays(net):
         if not np.isfinite(array).all():
             what = "NaN" if np.isnan(array).any() else "infinities"
             raise CheckpointError(
-                f"{name} holds {what}: training diverged, or its numbers are larger than float32; "
+                f"{where}: {name} holds {what}: training diverged, or its numbers are larger than float32; "
                 "freeze an earlier checkpoint"
             )
 

@@ -112,7 +112,7 @@ def freeze(
         _check(out, path, examples)
     with _step(f"load {path}"):
         checkpoint = _load(path)
-        check_finite(checkpoint.net)
+        check_finite(checkpoint.net, path)
         given = load_examples(examples, checkpoint.net) if examples else None
     for_tensorrt = tensorrt and isinstance(checkpoint.net, Gpt2Net)
     request = Request(form, precisions, given, for_tensorrt, decode)

@@ -14,7 +14,7 @@ def read_text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError(f"{path} is larger than {MAX_BYTES} bytes")
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path} is missing: a GPT-2 directory has config.json, model.safetensors and "

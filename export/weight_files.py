@@ -71,7 +71,7 @@ def _weight_map(index: Path) -> Mapping[str, str]:
 def _is_plain(name: str) -> bool:
     """Neither a path nor the folder itself, on any system."""
     ways = (PurePosixPath(name), PureWindowsPath(name))
-    return name.isprintable() and all(way.name == name for way in ways) and name != ".."
+    return all(way.name == name for way in ways) and name.isprintable() and name not in ("", "..")
 
 
 def _sharded(index: Path, reader: Callable[[Path], Weights]) -> Weights:

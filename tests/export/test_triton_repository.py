@@ -2,6 +2,7 @@
 so that neither Triton's client (which asks for older libraries than ours) nor a protobuf compiler
 is needed."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -229,6 +230,55 @@ triton_repository(pathlib.Path({str(artifacts / NAMES[0] / "artifact")!r}), path
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment)
     assert done.returncode == 9
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("link", ["repository", "model", "nothing"])
+def test_links_stay_and_what_they_name_is_replaced(
+    link: str, artifacts: Path, tmp_path: Path
+) -> None:
+    real, out = tmp_path / "real", tmp_path / "out"
+    if link == "model":
+        triton_repository(artifacts / NAMES[0] / "artifact", tmp_path / "made")
+        (tmp_path / "made" / NAMES[0]).rename(real)
+        out.mkdir()
+        (out / NAMES[0]).symlink_to("../real")
+    else:
+        out.symlink_to("real")
+    if link == "repository":
+        real.mkdir()
+    for _ in range(2):
+        (folder,) = triton_repository(artifacts / NAMES[0] / "artifact", out)
+        assert folder == out / NAMES[0]
+        assert (folder / "config.pbtxt").is_file()
+    assert (out if link != "model" else out / NAMES[0]).is_symlink()
+    model = real if link == "model" else real / NAMES[0]
+    names = ["1", "config.pbtxt", "labels.txt"]
+    assert sorted(path.name for path in model.iterdir()) == names
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EBUSY])
+def test_a_mounted_repository_and_a_mounted_model_are_written(
+    number: int, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EXDEV: the repository is mounted from the file system around it; EBUSY: its model is."""
+    out, artifact = tmp_path / "out", artifacts / NAMES[0] / "artifact"
+    folder = out / NAMES[0]
+    folder.mkdir(parents=True)
+    (folder / "config.pbtxt").write_text("old")
+    plain = Path.rename
+
+    def refusing(self: Path, target: Path) -> Path:
+        crosses = self.is_relative_to(out) != Path(target).is_relative_to(out)
+        if crosses if number == errno.EXDEV else folder in (self, Path(target)):
+            raise OSError(number, os.strerror(number), str(self))
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    assert triton_repository(artifact, out) == (folder,)
+    assert parsed((folder / "config.pbtxt").read_text()).name == NAMES[0]
+    assert (folder / "1" / "model.onnx").read_bytes() == (artifact / "model.onnx").read_bytes()
+    assert [path.name for path in (*tmp_path.iterdir(), *out.iterdir())] == ["out", NAMES[0]]
 
 
 def test_a_gpt2_has_its_plan_of_the_graph_that_tensorrt_reads(tmp_path: Path) -> None:
