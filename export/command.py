@@ -16,7 +16,9 @@ from types import FrameType
 
 from luminanet.errors import LuminaNetError
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
+ENDING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 class Ended(KeyboardInterrupt):
@@ -55,7 +57,7 @@ def clean(text: str) -> str:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Ended in here, unless somebody else has asked for them."""
+    """Signals of ENDING raise Ended in here, unless somebody else has asked for them."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise Ended(number)

@@ -20,8 +20,8 @@ def check_finite(net: FrozenNet | Gpt2Net, where: Path | str) -> None:
         if not np.isfinite(array).all():
             what = "NaN" if np.isnan(array).any() else "infinities"
             raise CheckpointError(
-                f"{where}: {name} holds {what}: training diverged, or its numbers are larger than float32; "
-                "freeze an earlier checkpoint"
+                f"{where}: {name} holds {what}: training diverged, or its numbers are larger than "
+                "float32; freeze an earlier checkpoint"
             )
 
 

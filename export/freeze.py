@@ -29,6 +29,7 @@ from export.huggingface import FOREIGN_LICENSE, load_gpt2
 from export.lost_plans import lost, plans_in
 from export.maker import Made, Maker
 from export.pack import Label, Package, pack
+from export.triton_repository import check as check_model
 from export.triton_repository import triton_repository
 from export.variants import (
     NO_DECODE,
@@ -66,8 +67,6 @@ def _run(arguments: argparse.Namespace) -> None:
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     out = None if arguments.dry_run else arguments.out or folder / "artifact"
     triton = None if arguments.dry_run else arguments.triton
-    if triton:
-        check_writable(triton)
     before = plans_in(out) if out else {}
     freeze(
         checkpoint,
@@ -77,6 +76,7 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.examples,
         arguments.tensorrt,
         parse_decode(arguments.decode),
+        triton,
     )
     if not out:
         return
@@ -98,21 +98,27 @@ def freeze(
     examples: Path | None = None,
     tensorrt: bool = False,
     decode: tuple[int, ...] = STEPS,
+    triton: Path | None = None,
 ) -> Package:
     """All arrows in order, with progress on stdout; `out` None writes nothing.
 
     `form` is one of export.variants.FORMS; a GPT-2 has one form only. `examples` is a file that
     export/examples.py describes. `tensorrt` makes graphs that TensorRT reads, and no plans.
     `decode` are the tokens that a call of the graphs that decode text draws; none leaves them out.
+    `triton` is a model repository that is asked whether it can be written, and not written.
 
     Raises a LuminaNetError: CheckpointError, DataError, ExportError, VerificationError,
     ArtifactError, this one before any work is done when it is `out` that cannot be written.
     """
     if out:
         _check(out, path, examples)
+    if triton:
+        check_writable(triton)
     with _step(f"load {path}"):
         checkpoint = _load(path)
         check_finite(checkpoint.net, path)
+        if triton:
+            check_model(triton, checkpoint.name)
         given = load_examples(examples, checkpoint.net) if examples else None
     for_tensorrt = tensorrt and isinstance(checkpoint.net, Gpt2Net)
     request = Request(form, precisions, given, for_tensorrt, decode)

@@ -27,6 +27,7 @@ from luminanet.untrusted import line
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 VOCABULARY, MERGES, TOKENIZER_CONFIG = "vocab.json", "merges.txt", "tokenizer_config.json"
+GENERATION = "generation_config.json"
 HEAD, EMBEDDING = "lm_head.weight", "wte.weight"
 FOREIGN_LICENSE = "unknown: that of the weights, see where they come from"
 PROBE = (
@@ -55,7 +56,8 @@ def load_gpt2(directory: Path) -> LoadedGpt2:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{directory} is no GPT-2 that can be frozen: {reason}") from error
     tokenizer = _tokenizer(directory, config)
-    check_end(raw, tokenizer.end_id, directory / CONFIG)
+    for path in (directory / CONFIG, directory / GENERATION):
+        check_end(read_json(path) if path.is_file() else {}, tokenizer.end_id, path)
     return LoadedGpt2(net, tokenizer.to_json(), line(directory.resolve().name) or "gpt2")
 
 

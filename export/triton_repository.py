@@ -24,7 +24,7 @@ from export.command import finish
 from export.triton_config import LABELS, TritonOptions, configuration, plan_configuration
 from luminanet.artifact import Artifact
 from luminanet.errors import ArtifactError, ExportError
-from luminanet.folders import follow, put
+from luminanet.folders import contents, follow, is_unfinished, put
 from luminanet.manifest import MODEL, TENSORRT_MODEL, Role
 from luminanet.plan import PLAN, beside, open_plan, read_plan
 
@@ -42,10 +42,7 @@ def triton_repository(
     """
     options, artifact = options or TritonOptions(), Artifact.open(directory)
     name, labels = artifact.manifest.name, artifact.manifest.labels
-    if not NAME.fullmatch(name):
-        raise ExportError(
-            f"{name!r} cannot be a folder of Triton: give the checkpoint a plain name"
-        )
+    check(out, name)
     entry = artifact.manifest.graphs.get(model)
     if entry and entry.role is Role.DECODE:
         raise ExportError(f"{model} keeps the state of a text between its calls: choose {MODEL}")
@@ -63,7 +60,7 @@ def triton_repository(
         config = plan_configuration(f"{name}-tensorrt", graph, info, options, labels)
         models.append((f"{name}-tensorrt", config, PLAN, binary))
     for name, *_ in models:
-        _check(out / name)
+        check(out, name)
     made = [
         _write(out / name, {CONFIG: config, **extra}, file, content)
         for name, config, file, content in models
@@ -78,9 +75,18 @@ def _graph(data: bytes, where: Path) -> onnx.GraphProto:
         raise ArtifactError(f"{where} is not an ONNX file: {error}") from error
 
 
-def _check(folder: Path) -> None:
-    """Raises ExportError when a folder that is there would be lost."""
-    if folder.exists() and not (folder / CONFIG).is_file():
+def check(out: Path, name: str) -> None:
+    """Raises ExportError when no model of this name can be written into the repository, for example
+    because a folder that is there would be lost."""
+    if not NAME.fullmatch(name):
+        raise ExportError(
+            f"{name!r} cannot be a folder of Triton: give the checkpoint a plain name"
+        )
+    folder = out / name
+    is_free = not folder.exists() or (
+        folder.is_dir() and (not contents(folder) or is_unfinished(folder))
+    )
+    if not is_free and not (folder / CONFIG).is_file():
         raise ExportError(f"{folder} is no model of a Triton repository: choose another folder")
 
 

@@ -20,7 +20,7 @@ from tests.nets import LABELS, random_weights, tiny_image_topology, write_tiny_a
 from training.checkpoint import Checkpoint, save
 
 ROOT = Path(__file__).parents[2]
-SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
 def raising(error: BaseException) -> Callable[[], None]:

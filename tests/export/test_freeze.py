@@ -282,6 +282,21 @@ def test_what_cannot_be_written_is_told_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_repository_that_would_lose_something_is_told_before_any_work(
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / NAMES[0]).mkdir()
+    (tmp_path / NAMES[0] / "thesis.txt").write_text("keep")
+    monkeypatch.setattr(module, "variants", unasked)
+    words = [str(checkpoints[NAMES[0]]), "--out", str(tmp_path / "out"), "--triton", str(tmp_path)]
+    assert main(words) == 2
+    assert "is no model of a Triton repository" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [NAMES[0]]
+
+
 @pytest.mark.parametrize("option", ["checkpoint", "--examples"])
 @pytest.mark.parametrize("link", [False, True])
 def test_what_is_read_is_not_replaced_by_what_is_written(

@@ -407,6 +407,18 @@ def test_the_words_of_a_plain_gpt2_change_nothing(directory: Path) -> None:
     assert np.array_equal(forward(net, np.arange(9)[None]), forward(NET, np.arange(9)[None]))
 
 
+def test_how_texts_are_made_may_end_them_with_the_end_token_alone(directory: Path) -> None:
+    path = directory / "generation_config.json"
+    for said in ({}, {"eos_token_id": TOKENIZER.end_id}, {"eos_token_id": [TOKENIZER.end_id]}):
+        path.write_text(json.dumps(said | {"temperature": 0.7}))
+        assert_same(load_gpt2(directory).net, NET.tensors)
+    path.write_text(json.dumps({"eos_token_id": [TOKENIZER.end_id, 9]}))
+    with pytest.raises(
+        CheckpointError, match=r"generation_config\.json ends texts with token 0 or 9"
+    ):
+        load_gpt2(directory)
+
+
 def test_what_is_not_usual_is_told_in_the_summary(directory: Path) -> None:
     declare(directory, DECLARED[-1])
     told = load_gpt2(directory).net.summary()

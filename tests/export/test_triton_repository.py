@@ -307,6 +307,12 @@ def test_a_folder_of_something_else_is_not_replaced(artifacts: Path, tmp_path: P
     assert (tmp_path / NAMES[0] / "thesis.txt").read_text() == "dear"
 
 
+def test_an_empty_folder_of_the_name_is_filled(artifacts: Path, tmp_path: Path) -> None:
+    (tmp_path / NAMES[0]).mkdir()
+    (folder,) = triton_repository(artifacts / NAMES[0] / "artifact", tmp_path)
+    assert (folder / "config.pbtxt").is_file()
+
+
 def test_nothing_is_written_when_one_of_two_folders_is_of_something_else(
     artifacts: Path, tmp_path: Path
 ) -> None:
