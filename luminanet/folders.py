@@ -77,6 +77,7 @@ def put(directory: Path, files: Mapping[str, bytes], mark: str, aside: Sequence[
     """
     directory = follow(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
+    refused: OSError = NotADirectoryError(errno.ENOTDIR, "Not a directory", str(directory))
     for place in (*aside, directory.parent) if _can_be_renamed(directory) else ():
         try:
             _renamed(directory, files, place)
@@ -114,6 +115,8 @@ def _swap(new: Path, directory: Path, old: Path) -> None:
     except BaseException:
         if old.exists() and not directory.exists():
             old.rename(directory)
+        elif not new.exists():
+            _remove(old)
         raise
 
 
@@ -152,16 +155,26 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def _workplace(prefix: str, place: Path) -> Iterator[Path]:
-    """A folder that is gone afterwards, also when its removal is interrupted."""
+    """A folder that is gone afterwards, unless it has old files that could not be brought back."""
     work = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
     try:
         yield work
-    finally:
-        try:
-            shutil.rmtree(work, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
+    except BaseException:
+        _remove(work / "new")
+        for folder in (work / "old", work):
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+    _remove(work)
+
+
+def _remove(folder: Path) -> None:
+    """Also when that is interrupted."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextmanager

@@ -116,6 +116,26 @@ def test_an_interrupt_at_any_rename_brings_the_old_files_back(
     assert_holds(folder, NEW)
 
 
+def test_old_files_that_cannot_be_brought_back_are_not_removed(
+    folder: Path, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is gone as soon as the old files are aside, and the error says where they are."""
+    plain, gone = Path.rename, False
+
+    def failing(self: Path, target: Path) -> Path:
+        nonlocal gone
+        gone = gone or self.name == "new" or self.parent.name == "new"
+        if gone:
+            raise OSError(errno.EIO, "Input/output error", str(self), None, str(target))
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match=r"Input/output error: '.*old"):
+        put(folder, NEW, "mark")
+    found = {path.name: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()}
+    assert found == OLD
+
+
 def test_the_mark_comes_last_and_goes_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sees the mark of the new files finds all of them, and no old file with it."""
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == folder)
@@ -221,6 +241,16 @@ def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
     for path in ("file", "file/below", "link"):
         with pytest.raises(ArtifactError, match="file is not a folder"):
             check_writable(tmp_path / path)
+    assert (tmp_path / "file").read_text() == "dear"
+
+
+def test_a_file_that_is_mounted_is_not_taken_for_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("dear")
+    monkeypatch.setattr(os.path, "ismount", lambda _: True)
+    with pytest.raises(NotADirectoryError, match="file"):
+        put(tmp_path / "file", NEW, "mark")
     assert (tmp_path / "file").read_text() == "dear"
 
 
