@@ -16,8 +16,9 @@ Reading order:
     examples           real inputs, which assess and calibrate
     variants           network -> all graphs of an artifact
     pack               graphs -> the files of an artifact
-    huggingface        a GPT-2 directory -> network (weight_files)
-    freeze             the command line: these arrows in order
+    huggingface        a GPT-2 directory -> network (gpt2_config, weight_files, json_files)
+    finite             weights that are numbers
+    freeze             the command line: these arrows in order (command: how it ends)
     show               an artifact, for people
 
     decode             graph of one step -> K steps and the sampler in one call (splice)

@@ -10,14 +10,23 @@ batch of 1, which is what onnxruntime's GroupQueryAttention offers on a CPU. Che
 luminanet/gpt2.py by verify.py. Shape legend: that of gpt2.py, and S steps.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 
 from export.graph import MICROSOFT, Graph, Shape
-from luminanet.gpt2 import Gpt2Net
-from luminanet.reference import NORM_EPSILON
+from luminanet.gpt2 import GELU_TANH, Gpt2Net
+from luminanet.topology import Activation
 
 KINDS = ("keys", "values")
+ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    GELU_TANH: ("Gelu", {"approximate": "tanh"}),
+    Activation.GELU: ("Gelu", {}),
+    Activation.RELU: ("Relu", {}),
+    Activation.TANH: ("Tanh", {}),
+}
+"""Operators, and their attributes; silu is a product of two."""
 
 
 def unroll_gpt2(net: Gpt2Net) -> onnx.ModelProto:
@@ -47,7 +56,7 @@ class Unroll:
                 x_BSE = self.newest(x_BSE)
             x_BSE = self.think(x_BSE, layer)
         normed_BE = self.norm(x_BSE, "ln_f")
-        self.node("Gemm", [normed_BE, self.tensor("wte.weight")], "logits", transB=1)
+        self.node("Gemm", [normed_BE, self.tensor(config.output)], "logits", transB=1)
         return self.graph.build()
 
     def inputs(self) -> None:
@@ -113,8 +122,16 @@ class Unroll:
         """x + the two-layer perceptron."""
         name = f"h.{layer}.mlp"
         inner = self.linear(self.norm(x_BSE, f"h.{layer}.ln_2"), f"{name}.c_fc")
-        active = self.node("Gelu", [inner], f"{name}/gelu", approximate="tanh")
+        active = self.activate(inner, name)
         return self.node("Add", [x_BSE, self.linear(active, f"{name}.c_proj")], f"{name}/sum")
+
+    def activate(self, x: str, name: str) -> str:
+        activation = self.net.config.activation
+        if activation == Activation.SILU:
+            gate = self.node("Sigmoid", [x], f"{name}/gate")
+            return self.node("Mul", [x, gate], f"{name}/{activation}")
+        op, attributes = ACTIVATIONS[activation]
+        return self.node(op, [x], f"{name}/{op.lower()}", **attributes)
 
     def tensor(self, name: str) -> str:
         return self.constant(name, self.net.tensors[name])
@@ -125,4 +142,5 @@ class Unroll:
 
     def norm(self, x: str, name: str) -> str:
         scale, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
-        return self.node("LayerNormalization", [x, scale, bias], name, epsilon=NORM_EPSILON)
+        epsilon = self.net.config.norm_epsilon
+        return self.node("LayerNormalization", [x, scale, bias], name, epsilon=epsilon)

@@ -16,9 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from export.command import finish
 from export.engine_process import run
 from export.engine_shapes import LIMIT_S, PlanOptions, Shapes, shapes_of
 from luminanet.artifact import Artifact
@@ -26,7 +28,6 @@ from luminanet.errors import (
     ArtifactError,
     ConfigError,
     ExportError,
-    LuminaNetError,
     MissingExtraError,
 )
 from luminanet.gpu import Gpu, find_gpu
@@ -122,7 +123,8 @@ def _build(
         made.replace(out)
         told.replace(beside(out))
         if timings.is_file():
-            timings.replace(timing)
+            with suppress(OSError):  # beside a mount they cannot be kept, and the plan is whole
+                timings.replace(timing)
     return info
 
 
@@ -183,7 +185,8 @@ def build_for(directory: Path, options: PlanOptions, model: str = MODEL) -> Plan
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 2 with one line on stderr for what a user can mend."""
     arguments = _parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         sizes = dict(map(_size, arguments.size))
         options = PlanOptions(
             profiles=tuple(map(Profile.parse, arguments.profile)) or (Profile(),),
@@ -193,10 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             limit_s=arguments.limit_s,
         )
         build_for(arguments.artifact, options, arguments.model)
-    except (LuminaNetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return finish(work)
 
 
 def _size(text: str) -> tuple[str, int]:

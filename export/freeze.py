@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING
 
 from export.build_engine import build_for
 from export.choose import AUTO, NAMES
+from export.command import finish
 from export.engine_shapes import PlanOptions
 from export.examples import load as load_examples
+from export.finite import check_finite
 from export.huggingface import FOREIGN_LICENSE, load_gpt2
 from export.lost_plans import lost, plans_in
 from export.maker import Made, Maker
 from export.pack import Label, Package, pack
+from export.triton_repository import check as check_model
 from export.triton_repository import triton_repository
 from export.variants import (
     NO_DECODE,
@@ -37,8 +40,9 @@ from export.variants import (
     parse_precisions,
     variants,
 )
-from luminanet.artifact import Artifact, write
-from luminanet.errors import LuminaNetError, MissingExtraError
+from luminanet.artifact import Artifact, check, write
+from luminanet.errors import ArtifactError, MissingExtraError
+from luminanet.folders import check_writable, follow
 from luminanet.gpt2 import Gpt2Net
 from luminanet.manifest import Family, GraphEntry, Precision, Role, Runtime
 
@@ -51,37 +55,39 @@ DECODING = {"steps": 1}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 2 with one line on stderr for what a user can mend."""
+    """Returns the exit status (export/command.py)."""
     arguments = _parser().parse_args(argv)
+    return finish(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
     checkpoint: Path = arguments.checkpoint
     if (checkpoint / CHECKPOINT).is_file():
         checkpoint = checkpoint / CHECKPOINT
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    out = arguments.out or folder / "artifact"
-    before = {} if arguments.dry_run else plans_in(out)
+    out = None if arguments.dry_run else arguments.out or folder / "artifact"
+    triton = None if arguments.dry_run else arguments.triton
+    before = plans_in(out) if out else {}
+    freeze(
+        checkpoint,
+        out,
+        arguments.form,
+        parse_precisions(arguments.precision),
+        arguments.examples,
+        arguments.tensorrt,
+        parse_decode(arguments.decode),
+        triton,
+    )
+    if not out:
+        return
     try:
-        freeze(
-            checkpoint,
-            None if arguments.dry_run else out,
-            arguments.form,
-            parse_precisions(arguments.precision),
-            arguments.examples,
-            arguments.tensorrt,
-            parse_decode(arguments.decode),
-        )
-        try:
-            if arguments.tensorrt and not arguments.dry_run:
-                _build_plans(out)
-        finally:
-            if line := lost(before, out):
-                print(f"plans       {line}")
-        if arguments.triton and not arguments.dry_run:
-            for model in triton_repository(out, arguments.triton):
-                print(f"triton      {model}")
-    except (LuminaNetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        if arguments.tensorrt:
+            _build_plans(out)
+    finally:
+        if line := lost(before, out):
+            print(f"plans       {line}")
+    for model in triton_repository(out, triton) if triton else ():
+        print(f"triton      {model}")
 
 
 def freeze(
@@ -92,18 +98,27 @@ def freeze(
     examples: Path | None = None,
     tensorrt: bool = False,
     decode: tuple[int, ...] = STEPS,
+    triton: Path | None = None,
 ) -> Package:
     """All arrows in order, with progress on stdout; `out` None writes nothing.
 
     `form` is one of export.variants.FORMS; a GPT-2 has one form only. `examples` is a file that
     export/examples.py describes. `tensorrt` makes graphs that TensorRT reads, and no plans.
     `decode` are the tokens that a call of the graphs that decode text draws; none leaves them out.
+    `triton` is a model repository that is asked whether it can be written, and not written.
 
     Raises a LuminaNetError: CheckpointError, DataError, ExportError, VerificationError,
-    ArtifactError.
+    ArtifactError, this one before any work is done when it is `out` that cannot be written.
     """
+    if out:
+        _check(out, path, examples)
+    if triton:
+        check_writable(triton)
     with _step(f"load {path}"):
         checkpoint = _load(path)
+        check_finite(checkpoint.net, path)
+        if triton:
+            check_model(triton, checkpoint.name)
         given = load_examples(examples, checkpoint.net) if examples else None
     for_tensorrt = tensorrt and isinstance(checkpoint.net, Gpt2Net)
     request = Request(form, precisions, given, for_tensorrt, decode)
@@ -124,6 +139,16 @@ def freeze(
             write(out, package.manifest, package.files)
     print(_report(package, made, out))
     return package
+
+
+def _check(out: Path, *read: Path | None) -> None:
+    """Raises ArtifactError when `out` cannot be written, or would replace what is read."""
+    for path in filter(None, read):
+        if follow(path).is_relative_to(follow(out)):
+            raise ArtifactError(
+                f"{path} is in {out}, and would be replaced with it: choose another --out"
+            )
+    check(out)
 
 
 def _load(path: Path) -> "Checkpoint":

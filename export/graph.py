@@ -48,7 +48,7 @@ class Graph:
         Raises ExportError when one ONNX file cannot hold all of them.
         """
         if name in self._constants:
-            assert np.array_equal(self._constants[name], array), name
+            assert np.array_equal(self._constants[name], array, equal_nan=True), name
             return name
         self._bytes += array.nbytes
         if self._bytes > MAX_MODEL_BYTES:

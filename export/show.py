@@ -21,10 +21,11 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from export.command import clean, finish
 from export.probing import check
 from export.running import CPU, CUDA
 from luminanet.artifact import Artifact
-from luminanet.errors import ArtifactError, LuminaNetError
+from luminanet.errors import ArtifactError
 from luminanet.machine import cpu
 from luminanet.manifest import GraphEntry, Manifest, Role, Runtime
 from luminanet.plan import PLAN, PlanInfo, beside, open_plan, read_plan
@@ -170,11 +171,6 @@ def _value(value: onnx.ValueInfoProto) -> str:
     return f"{value.name} {helper.tensor_dtype_to_np_dtype(kind.elem_type)}[{dims}]"
 
 
-def _clean(text: str) -> str:
-    """Text without what a terminal would obey."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 2 with one line on stderr for what a user can mend."""
     parser = argparse.ArgumentParser(prog="show", description="Print what is in an artifact.")
@@ -185,15 +181,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--device", choices=sorted(PROVIDERS), default="cpu", help="what --check runs them on"
     )
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.check:
-            return _checked(arguments.artifact, PROVIDERS[arguments.device])
-        text = _text(view(arguments.artifact), arguments.json)
-    except (LuminaNetError, OSError) as error:
-        print(f"error: {_clean(str(error))}", file=sys.stderr)
-        return 2
-    print(text, end="")
-    return 0
+    if arguments.check:
+        return finish(lambda: _checked(arguments.artifact, PROVIDERS[arguments.device]))
+    return finish(lambda: print(_text(view(arguments.artifact), arguments.json), end=""))
 
 
 def _checked(directory: Path, provider: str) -> int:
@@ -204,7 +194,7 @@ def _checked(directory: Path, provider: str) -> int:
         if one.ratio is not None:
             verdict = "OUTSIDE its bound" if one.is_bad else "within its bound"
             told = f"{verdict}, {one.ratio:.3f} of it from the numpy reference"
-        print(f"{one.file:<28}{_clean(told)}")
+        print(f"{one.file:<28}{clean(told)}")
     return int(any(one.is_bad for one in tried))
 
 
@@ -212,7 +202,7 @@ def _text(found: View, as_json: bool) -> str:
     if as_json:
         return found.to_json()
     try:
-        rows = [(_clean(label), _clean(text)) for label, text in found.rows()]
+        rows = [(clean(label), clean(text)) for label, text in found.rows()]
     except (AttributeError, TypeError, ValueError) as error:
         raise ArtifactError(f"the manifest is damaged: {error}") from error
     width = max(len(label) for label, _ in rows) + 2

@@ -15,15 +15,16 @@ import argparse
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
 
+from export.command import finish
 from export.triton_config import LABELS, TritonOptions, configuration, plan_configuration
-from luminanet.artifact import Artifact, swap
-from luminanet.errors import ArtifactError, ExportError, LuminaNetError
+from luminanet.artifact import Artifact
+from luminanet.errors import ArtifactError, ExportError
+from luminanet.folders import contents, follow, is_unfinished, put
 from luminanet.manifest import MODEL, TENSORRT_MODEL, Role
 from luminanet.plan import PLAN, beside, open_plan, read_plan
 
@@ -41,10 +42,7 @@ def triton_repository(
     """
     options, artifact = options or TritonOptions(), Artifact.open(directory)
     name, labels = artifact.manifest.name, artifact.manifest.labels
-    if not NAME.fullmatch(name):
-        raise ExportError(
-            f"{name!r} cannot be a folder of Triton: give the checkpoint a plain name"
-        )
+    check(out, name)
     entry = artifact.manifest.graphs.get(model)
     if entry and entry.role is Role.DECODE:
         raise ExportError(f"{model} keeps the state of a text between its calls: choose {MODEL}")
@@ -62,7 +60,7 @@ def triton_repository(
         config = plan_configuration(f"{name}-tensorrt", graph, info, options, labels)
         models.append((f"{name}-tensorrt", config, PLAN, binary))
     for name, *_ in models:
-        _check(out / name)
+        check(out, name)
     made = [
         _write(out / name, {CONFIG: config, **extra}, file, content)
         for name, config, file, content in models
@@ -77,29 +75,34 @@ def _graph(data: bytes, where: Path) -> onnx.GraphProto:
         raise ArtifactError(f"{where} is not an ONNX file: {error}") from error
 
 
-def _check(folder: Path) -> None:
-    """Raises ExportError when a folder that is there would be lost."""
-    if folder.exists() and not (folder / CONFIG).is_file():
+def check(out: Path, name: str) -> None:
+    """Raises ExportError when no model of this name can be written into the repository, for example
+    because a folder that is there would be lost."""
+    if not NAME.fullmatch(name):
+        raise ExportError(
+            f"{name!r} cannot be a folder of Triton: give the checkpoint a plain name"
+        )
+    folder = out / name
+    is_free = not folder.exists() or (
+        folder.is_dir() and (not contents(folder) or is_unfinished(folder))
+    )
+    if not is_free and not (folder / CONFIG).is_file():
         raise ExportError(f"{folder} is no model of a Triton repository: choose another folder")
 
 
 def _write(folder: Path, texts: Mapping[str, str], model: str, data: bytes) -> Path:
-    """One model of the repository: made elsewhere, renamed into place when it is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".triton-", dir=_aside(folder.parent)) as fresh:
-        whole = Path(fresh) / "model"
-        (whole / "1").mkdir(parents=True)
-        (whole / "1" / model).write_bytes(data)
-        for name, text in texts.items():
-            (whole / name).write_text(text, "utf-8")
-        swap(whole, folder)
+    """One model of the repository, which appears whole."""
+    files = {f"1/{model}": data} | {name: text.encode() for name, text in texts.items()}
+    repository = follow(folder.parent)
+    repository.mkdir(parents=True, exist_ok=True)
+    put(folder, files, CONFIG, [_aside(repository)])
     return folder
 
 
 def _aside(repository: Path) -> Path:
     """Where a model is made, so that a run that is ended leaves nothing where Triton looks: beside
     the repository, or in it where that is another file system or not ours."""
-    beside_it = repository.resolve().parent
+    beside_it = repository.parent
     is_near = beside_it.stat().st_dev == repository.stat().st_dev
     return beside_it if is_near and os.access(beside_it, os.W_OK) else repository
 
@@ -115,15 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--model", default=MODEL, help=f"which graph of the artifact (default {MODEL})")
     add("--max-batch", type=int, default=default.max_batch, help="rows computed together at most")
     arguments = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         options = TritonOptions(arguments.max_batch)
         made = triton_repository(arguments.artifact, arguments.out, options, arguments.model)
-    except (LuminaNetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for folder in made:
-        print(folder)
-    return 0
+        for folder in made:
+            print(folder)
+
+    return finish(work)
 
 
 if __name__ == "__main__":

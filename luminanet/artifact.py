@@ -1,13 +1,12 @@
 """An artifact on disk: one directory that `export` writes and `serving` loads (manifest.py)."""
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from luminanet.errors import ArtifactError
+from luminanet.folders import check_writable, contents, follow, is_unfinished, put
 from luminanet.manifest import MANIFEST, MAX_FILE_BYTES, FileEntry, Manifest
 
 MAX_MANIFEST_BYTES = 1 << 20
@@ -60,39 +59,31 @@ class Artifact:
         return data
 
 
+def check(directory: Path) -> None:
+    """Raises ArtifactError when no artifact can be written here: ask before the work is done."""
+    check_writable(directory)
+    found = follow(directory)
+    is_free = not found.exists() or not contents(found) or is_unfinished(found)
+    if not is_free and not _is_ours(found / MANIFEST):
+        raise ArtifactError(f"{directory} is not empty and not an artifact: choose another --out")
+
+
+def _is_ours(manifest: Path) -> bool:
+    """Also of another format, or damaged; but others, web pages for one, have a manifest.json."""
+    if manifest.is_symlink() or not manifest.is_file():
+        return False
+    return all(key in manifest.read_bytes() for key in (b'"task"', b'"family"'))
+
+
 def write(directory: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Artifact:
-    """Writes a whole artifact under a temporary name and renames it into place.
+    """Writes a whole artifact, which appears at once where the file system allows (folders.py).
 
     An artifact that is there already is replaced; any other non-empty directory is refused.
     """
-    if directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
-        raise ArtifactError(f"{directory} is not empty and not an artifact: choose another --out")
+    check(directory)
     entries = {
         name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()
     }
     manifest = Manifest.from_json(replace(manifest, files=entries).to_json(), str(directory))
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        for name, data in files.items():
-            (fresh / name).write_bytes(data)
-        (fresh / MANIFEST).write_text(manifest.to_json(), "utf-8")
-        fresh.chmod(0o755)
-        swap(fresh, directory)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    put(directory, {**files, MANIFEST: manifest.to_json().encode()}, MANIFEST)
     return Artifact(directory, manifest)
-
-
-def swap(fresh: Path, directory: Path) -> None:
-    """Renames `fresh` to `directory`; what was there goes, or comes back if that fails."""
-    if not directory.exists():
-        fresh.rename(directory)
-        return
-    old = directory.rename(fresh.with_name(f"{fresh.name}-old"))
-    try:
-        fresh.rename(directory)
-    except OSError:
-        old.rename(directory)
-        raise
-    shutil.rmtree(old)

@@ -174,11 +174,13 @@ def recall(tokens_BW: NDArray[Any], order: int) -> NDArray[np.int64]:
     return np.array([followed(window) for window in tokens_BW.tolist()], np.int64)
 
 
-def layer_norm(x: NDArray[Any], scale: NDArray[Any], bias: NDArray[Any]) -> Array:
+def layer_norm(
+    x: NDArray[Any], scale: NDArray[Any], bias: NDArray[Any], epsilon: float = NORM_EPSILON
+) -> Array:
     x = x.astype(np.float64)
     centred = x - x.mean(-1, keepdims=True)
     variance = (centred**2).mean(-1, keepdims=True)
-    return np.asarray(centred / np.sqrt(variance + NORM_EPSILON) * scale + bias)
+    return np.asarray(centred / np.sqrt(variance + epsilon) * scale + bias)
 
 
 def softplus(x: NDArray[Any]) -> Array:

@@ -1,6 +1,6 @@
 """Text <-> token ids: byte-level BPE of Hugging Face `tokenizers`, stored as its JSON."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tokenizers
@@ -63,6 +63,20 @@ class Tokenizer:
             raise ArtifactError(f"not a tokenizer: {line(error)}") from error
         return Tokenizer(inner)
 
+    @staticmethod
+    def from_parts(vocabulary: Mapping[str, int], merges: str) -> "Tokenizer":
+        """The two files of the first GPT-2s: vocab.json, token -> id, and merges.txt, a pair of
+        tokens on each line behind its #version. Raises ArtifactError as `from_json`."""
+        try:
+            inner = tokenizers.Tokenizer(models.BPE(dict(vocabulary), _pairs(merges)))
+        except Exception as error:  # the library raises plain Exception
+            raise ArtifactError(f"not a tokenizer: {line(error)}") from error
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = decoders.ByteLevel()
+        if END_OF_TEXT in vocabulary:
+            inner.add_special_tokens([END_OF_TEXT])
+        return Tokenizer.from_json(inner.to_str())
+
     def to_json(self) -> str:
         return self._inner.to_str(pretty=False)
 
@@ -78,6 +92,19 @@ class Tokenizer:
 
     def stream(self) -> "TextStream":
         return TextStream(self._inner)
+
+
+def _pairs(merges: str) -> list[tuple[str, str]]:
+    """No token has a space or a line break in it: byte-level BPE writes other letters for them."""
+    pairs = []
+    for number, text in enumerate(merges.replace("\r\n", "\n").split("\n"), 1):
+        if not text or (number == 1 and text.startswith("#version")):
+            continue
+        first, _, second = text.partition(" ")
+        if not first or not second or " " in second:
+            raise ValueError(f"line {number} of its merges is {shown(text)}, not two tokens")
+        pairs.append((first, second))
+    return pairs
 
 
 def _check_parts(raw: Any) -> None:

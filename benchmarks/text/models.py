@@ -9,7 +9,7 @@ import onnx
 
 from export.baseline import unroll_gpt2
 from export.forms import Form
-from export.huggingface import BIN, CONFIG, SAFETENSORS, load_gpt2
+from export.huggingface import CONFIG, files_of, load_gpt2
 from export.precisions.convert import convert
 from export.unroll import unroll
 from export.variants import Request, variants
@@ -121,9 +121,7 @@ def open_model(path: Path) -> TextModel:
                 f"{path} holds no model: give a folder with {CHECKPOINT}, {MANIFEST} or {CONFIG}"
             )
         found = load_gpt2(path)
-        weights = SAFETENSORS if (path / SAFETENSORS).is_file() else BIN
-        read = [path / name for name in (CONFIG, TOKENIZER, weights)]
-        return TextModel(found.name, found.tokenizer, _digest(*read), found.net)
+        return TextModel(found.name, found.tokenizer, _digest(*files_of(path)), found.net)
     checkpoint = load(path)
     if checkpoint.tokenizer is None:
         raise CheckpointError(f"{path} holds a network for images: give one for text")

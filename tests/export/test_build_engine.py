@@ -148,6 +148,18 @@ def test_a_build_that_fails_leaves_the_old_plan(tmp_path: Path) -> None:
 
 
 @with_rtx
+def test_timings_that_cannot_be_kept_do_not_cost_the_plan(tmp_path: Path) -> None:
+    """As beside a mounted folder; here a folder of that name is in the way."""
+    timing, plan = tmp_path / "timing", tmp_path / "model.plan"
+    timing.mkdir()
+    info = build_plan(small_graph(), plan, SMALL, timing)
+    assert open_plan(plan) == info
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("model.plan", "model.plan.json", "timing")
+    ]
+
+
+@with_rtx
 def test_the_command_writes_a_plan_beside_the_graph(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

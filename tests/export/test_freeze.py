@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from export import build_engine, maker
+from export import freeze as module
 from export.build_engine import RTX
+from export.finite import check_finite
 from export.freeze import freeze, main
 from export.show import main as show
 from export.unroll import unroll
 from luminanet.artifact import Artifact
 from luminanet.errors import CheckpointError, MissingExtraError, VerificationError
+from luminanet.frozen import ImageHead
 from luminanet.manifest import Family, Role, Runtime, Task
 from luminanet.plan import installed_version, open_plan
 from tests.nets import (
@@ -233,6 +237,154 @@ def test_a_folder_of_something_else_is_not_overwritten(
     assert "choose another --out" in capsys.readouterr().err
     assert main([str(checkpoints[NAMES[0]]), "--out", str(tmp_path / "mine.txt")]) == 2
     assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def unasked(*_: object) -> None:
+    raise AssertionError("work was begun")
+
+
+@pytest.mark.parametrize(
+    ("option", "place", "message"),
+    [
+        ("--out", "mine.txt", "is not a folder"),
+        ("--out", "mine.txt/below", "is not a folder"),
+        ("--out", "loop", "leads back to itself"),
+        ("--out", "full", "is not empty and not an artifact: choose another --out"),
+        ("--out", "app", "is not empty and not an artifact: choose another --out"),
+        ("--triton", "mine.txt", "is not a folder"),
+        ("--triton", "mine.txt/below", "is not a folder"),
+        ("--triton", "loop", "leads back to itself"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_any_work(
+    option: str,
+    place: str,
+    message: str,
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("keep")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "a page", "format": 2}')
+    monkeypatch.setattr(module, "_load", unasked)
+    words = [str(checkpoints[NAMES[0]]), option, str(tmp_path / place)]
+    out = [] if option == "--out" else ["--out", str(tmp_path / "out")]
+    assert main([*words, *out]) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "keep"
+    assert [path.name for path in (tmp_path / "app").iterdir()] == ["manifest.json"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_repository_that_would_lose_something_is_told_before_any_work(
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / NAMES[0]).mkdir()
+    (tmp_path / NAMES[0] / "thesis.txt").write_text("keep")
+    monkeypatch.setattr(module, "variants", unasked)
+    words = [str(checkpoints[NAMES[0]]), "--out", str(tmp_path / "out"), "--triton", str(tmp_path)]
+    assert main(words) == 2
+    assert "is no model of a Triton repository" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [NAMES[0]]
+
+
+@pytest.mark.parametrize("option", ["checkpoint", "--examples"])
+@pytest.mark.parametrize("link", [False, True])
+def test_what_is_read_is_not_replaced_by_what_is_written(
+    link: bool,
+    option: str,
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A checkpoint was put beside its artifact, into the same folder."""
+    out = tmp_path / "out"
+    freeze(checkpoints[NAMES[0]], out)
+    shutil.copy(checkpoints[NAMES[0]], out / "ckpt.pt")
+    (tmp_path / "link").symlink_to("out")
+    words = [str(out / "ckpt.pt")]
+    if option != "checkpoint":
+        words = [str(checkpoints[NAMES[0]]), option, str(out / "ckpt.pt")]
+    assert main([*words, "--out", str(tmp_path / "link" if link else out)]) == 2
+    assert "would be replaced with it: choose another --out" in capsys.readouterr().err
+    assert (out / "ckpt.pt").read_bytes() == checkpoints[NAMES[0]].read_bytes()
+
+
+def test_the_target_of_a_link_is_replaced_and_the_link_stays(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "releases" / "v1").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/v1")
+    for name in NAMES[:2]:
+        assert main([str(checkpoints[name]), "--out", str(tmp_path / "current")]) == 0
+        assert (tmp_path / "current").readlink() == Path("releases/v1")
+        assert Artifact.open(tmp_path / "releases" / "v1").manifest.name == name
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "releases"]
+        assert [path.name for path in (tmp_path / "releases").iterdir()] == ["v1"]
+
+
+def test_the_folder_one_stands_in_is_filled(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in NAMES[:2]:
+        assert main([str(checkpoints[name]), "--out", "."]) == 0
+        assert Artifact.open(Path.cwd()).manifest.name == name
+
+
+POISONED = {
+    NAMES[0]: "bias_H of cluster 0",
+    NAMES[1]: "hear_DH of cluster 2",
+    NAMES[2]: "wte.weight",
+}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_that_are_no_numbers_are_named(
+    name: str,
+    value: float,
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    raw = torch.load(checkpoints[name], weights_only=True)
+    tensor = {
+        NAMES[0]: lambda: raw["net"]["clusters"][0]["bias_H"],
+        NAMES[1]: lambda: raw["net"]["clusters"][2]["hear_DH"],
+        NAMES[2]: lambda: raw["tensors"]["wte.weight"],
+    }[name]()
+    tensor.view(-1)[0] = value
+    torch.save(raw, tmp_path / "ckpt.pt")
+    assert main([str(tmp_path / "ckpt.pt")]) == 2
+    what = "NaN" if value != value else "infinities"
+    told = capsys.readouterr().err
+    path = tmp_path / "ckpt.pt"
+    assert told.startswith(f"error: {path}: {POISONED[name]} holds {what}: training diverged")
+    assert told.endswith("freeze an earlier checkpoint\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
+
+
+def test_a_gate_and_a_head_that_are_no_numbers_are_named() -> None:
+    net = random_weights(tiny_image_topology())
+    connection = net.topology.connections[0]
+    words = f"the gate of {connection.source} to {connection.target} holds NaN"
+    with pytest.raises(CheckpointError, match=words):
+        check_finite(replace(net, gates={**net.gates, connection: float("nan")}), "ckpt.pt")
+    assert isinstance(net.head, ImageHead)
+    head = replace(net.head, bias_O=np.full(10, np.inf, np.float32))
+    with pytest.raises(CheckpointError, match="bias_O of the head holds infinities"):
+        check_finite(replace(net, head=head), "ckpt.pt")
+    check_finite(net, "ckpt.pt")
 
 
 def test_a_missing_torch_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,13 @@ def test_a_constant_can_be_shared_but_not_replaced() -> None:
     assert len(graph.build().graph.initializer) == 1
 
 
+def test_a_constant_that_is_no_number_can_be_shared() -> None:
+    """So that the check of the logits can tell what is wrong."""
+    graph = Graph("shared")
+    graph.constant("w", np.array([np.nan, 1.0]))
+    assert graph.constant("w", np.array([np.nan, 1.0])) == "w"
+
+
 def test_more_weights_than_one_file_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_MODEL_BYTES", 100)
     graph = Graph("large")

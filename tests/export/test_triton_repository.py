@@ -2,6 +2,7 @@
 so that neither Triton's client (which asks for older libraries than ours) nor a protobuf compiler
 is needed."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -202,7 +203,7 @@ def test_a_model_that_cannot_be_replaced_stays(
     plain = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if target == folder and not self.name.endswith("-old"):
+        if target == folder and self.name == "new":
             raise OSError("disk gone")
         return plain(self, target)
 
@@ -215,7 +216,7 @@ def test_a_model_that_cannot_be_replaced_stays(
     ]
 
 
-@pytest.mark.parametrize("moment", ["write_text", "rename"])
+@pytest.mark.parametrize("moment", ["write_bytes", "rename"])
 def test_a_run_that_is_killed_leaves_no_half_model(
     moment: str, artifacts: Path, tmp_path: Path
 ) -> None:
@@ -229,6 +230,55 @@ triton_repository(pathlib.Path({str(artifacts / NAMES[0] / "artifact")!r}), path
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment)
     assert done.returncode == 9
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("link", ["repository", "model", "nothing"])
+def test_links_stay_and_what_they_name_is_replaced(
+    link: str, artifacts: Path, tmp_path: Path
+) -> None:
+    real, out = tmp_path / "real", tmp_path / "out"
+    if link == "model":
+        triton_repository(artifacts / NAMES[0] / "artifact", tmp_path / "made")
+        (tmp_path / "made" / NAMES[0]).rename(real)
+        out.mkdir()
+        (out / NAMES[0]).symlink_to("../real")
+    else:
+        out.symlink_to("real")
+    if link == "repository":
+        real.mkdir()
+    for _ in range(2):
+        (folder,) = triton_repository(artifacts / NAMES[0] / "artifact", out)
+        assert folder == out / NAMES[0]
+        assert (folder / "config.pbtxt").is_file()
+    assert (out if link != "model" else out / NAMES[0]).is_symlink()
+    model = real if link == "model" else real / NAMES[0]
+    names = ["1", "config.pbtxt", "labels.txt"]
+    assert sorted(path.name for path in model.iterdir()) == names
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EBUSY])
+def test_a_mounted_repository_and_a_mounted_model_are_written(
+    number: int, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EXDEV: the repository is mounted from the file system around it; EBUSY: its model is."""
+    out, artifact = tmp_path / "out", artifacts / NAMES[0] / "artifact"
+    folder = out / NAMES[0]
+    folder.mkdir(parents=True)
+    (folder / "config.pbtxt").write_text("old")
+    plain = Path.rename
+
+    def refusing(self: Path, target: Path) -> Path:
+        crosses = self.is_relative_to(out) != Path(target).is_relative_to(out)
+        if crosses if number == errno.EXDEV else folder in (self, Path(target)):
+            raise OSError(number, os.strerror(number), str(self))
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    assert triton_repository(artifact, out) == (folder,)
+    assert parsed((folder / "config.pbtxt").read_text()).name == NAMES[0]
+    assert (folder / "1" / "model.onnx").read_bytes() == (artifact / "model.onnx").read_bytes()
+    assert [path.name for path in (*tmp_path.iterdir(), *out.iterdir())] == ["out", NAMES[0]]
 
 
 def test_a_gpt2_has_its_plan_of_the_graph_that_tensorrt_reads(tmp_path: Path) -> None:
@@ -255,6 +305,12 @@ def test_a_folder_of_something_else_is_not_replaced(artifacts: Path, tmp_path: P
     with pytest.raises(ExportError, match="choose another folder"):
         triton_repository(artifacts / NAMES[0] / "artifact", tmp_path)
     assert (tmp_path / NAMES[0] / "thesis.txt").read_text() == "dear"
+
+
+def test_an_empty_folder_of_the_name_is_filled(artifacts: Path, tmp_path: Path) -> None:
+    (tmp_path / NAMES[0]).mkdir()
+    (folder,) = triton_repository(artifacts / NAMES[0] / "artifact", tmp_path)
+    assert (folder / "config.pbtxt").is_file()
 
 
 def test_nothing_is_written_when_one_of_two_folders_is_of_something_else(

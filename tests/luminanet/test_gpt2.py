@@ -52,3 +52,27 @@ def test_tensors_that_do_not_fit_are_refused() -> None:
         Gpt2Net(replace(net.config, layers=3), net.tensors)
     with pytest.raises(TopologyError, match="multiple"):
         Gpt2Config(vocab_size=10, context=4, width=10, heads=3)
+    with pytest.raises(TopologyError, match="'mish' is none of gelu_tanh, gelu, relu, silu, tanh"):
+        replace(net.config, activation="mish")
+    for epsilon in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(TopologyError, match="norm_epsilon"):
+            replace(net.config, norm_epsilon=epsilon)
+    with pytest.raises(TopologyError, match="0 wide"):
+        replace(net.config, inner=0)
+    with pytest.raises(TopologyError, match="lm_head"):
+        Gpt2Net(replace(net.config, tied=False), net.tensors)
+
+
+def test_an_output_layer_of_its_own_gives_other_logits_and_the_same_features() -> None:
+    """Logits are linear in it: with twice the embedding there they are twice as large."""
+    net, tokens = random_gpt2(0), np.arange(5)[None]
+    twice = {**net.tensors, "lm_head.weight": 2 * net.tensors["wte.weight"]}
+    own = Gpt2Net(replace(net.config, tied=False), twice)
+    assert np.allclose(forward(own, tokens), 2 * forward(net, tokens), atol=1e-12)
+    assert own.parameters == net.parameters + net.tensors["wte.weight"].size
+
+
+def test_what_is_usual_is_not_told() -> None:
+    assert random_gpt2(0).summary() == (
+        "GPT-2 style Transformer, 2 layer(s), width 32, 4 heads, context 16, 0.03 M parameters"
+    )

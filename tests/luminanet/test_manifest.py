@@ -75,7 +75,7 @@ def test_a_failed_replacement_leaves_the_old_artifact(
     plain = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if target == directory and not self.name.endswith("-old"):
+        if target == directory and self.name == "new":
             raise OSError("disk gone")
         return plain(self, target)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from export.freeze import main as freeze
 from luminanet.errors import CheckpointError, ConfigError
-from luminanet.gpt2 import Gpt2Config, forward
+from luminanet.gpt2 import ACTIVATIONS, Gpt2Config, forward
 from training.baselines.deit import Deit
 from training.baselines.gpt2 import Gpt2
 from training.baselines.lenet5 import LeNet5
@@ -31,8 +31,17 @@ MEAN = np.array([0.4, 0.5, 0.6], np.float32)
 STD = np.array([0.2, 0.3, 0.2], np.float32)
 
 
-def test_torch_and_the_reference_give_the_same_logits() -> None:
-    model = Gpt2(CONFIG, seed=1)
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        *(replace(CONFIG, activation=name) for name in ACTIVATIONS),
+        replace(CONFIG, norm_epsilon=0.1, inner=24, tied=False),
+    ],
+    ids=str,
+)
+def test_torch_and_the_reference_give_the_same_logits(config: Gpt2Config) -> None:
+    model = Gpt2(config, seed=1)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)

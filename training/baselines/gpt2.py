@@ -5,14 +5,24 @@ Shape legend: B batch, T tokens, E width, V vocabulary.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from luminanet.gpt2 import Gpt2Config, Gpt2Net
+from luminanet.gpt2 import GELU_TANH, Gpt2Config, Gpt2Net
+from luminanet.topology import Activation
 
 DEVIATION = 0.02
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    GELU_TANH: partial(F.gelu, approximate="tanh"),
+    Activation.GELU: F.gelu,
+    Activation.RELU: F.relu,
+    Activation.SILU: F.silu,
+    Activation.TANH: torch.tanh,
+}
 
 
 class Gpt2(nn.Module):
@@ -52,8 +62,8 @@ class Gpt2(nn.Module):
 
     @property
     def vocabulary(self) -> Tensor:
-        """The output layer, [V, E]: the embedding again."""
-        return self.get("wte.weight")
+        """The output layer, [V, E]: the embedding again, where the two are tied."""
+        return self.get(self.config.output)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits [B, T, V]."""
@@ -62,13 +72,13 @@ class Gpt2(nn.Module):
     def features(self, tokens_BT: Tensor) -> Tensor:
         """What comes before the output layer, [B, T, E]."""
         length = tokens_BT.shape[1]
-        x_BTE = F.embedding(tokens_BT, self.vocabulary) + self.get("wpe.weight")[:length]
+        x_BTE = F.embedding(tokens_BT, self.get("wte.weight")) + self.get("wpe.weight")[:length]
         x_BTE = self.drop(x_BTE)
         for layer in range(self.config.layers):
             p = f"h.{layer}."
             x_BTE = x_BTE + self.drop(self.attention(self.norm(x_BTE, p + "ln_1"), p))
-            hidden = F.gelu(
-                self.linear(self.norm(x_BTE, p + "ln_2"), p + "mlp.c_fc"), approximate="tanh"
+            hidden = ACTIVATIONS[self.config.activation](
+                self.linear(self.norm(x_BTE, p + "ln_2"), p + "mlp.c_fc")
             )
             x_BTE = x_BTE + self.drop(self.linear(hidden, p + "mlp.c_proj"))
         return self.norm(x_BTE, "ln_f")
@@ -86,9 +96,8 @@ class Gpt2(nn.Module):
         return F.linear(x, self.get(f"{name}.weight").t(), self.get(f"{name}.bias"))
 
     def norm(self, x: Tensor, name: str) -> Tensor:
-        return F.layer_norm(
-            x, (self.config.width,), self.get(f"{name}.weight"), self.get(f"{name}.bias")
-        )
+        scale, bias = self.get(f"{name}.weight"), self.get(f"{name}.bias")
+        return F.layer_norm(x, scale.shape, scale, bias, self.config.norm_epsilon)
 
     def drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
