@@ -23,9 +23,11 @@ from training.distributed import World
 from training.evolve import Event, event_steps, evolve
 from training.network import Network
 from training.task import Task, build
+from training.torch_files import read_torch, write_torch
 from training.trainer import Score, Trainer
 from training.watch import board, stop_signals
 from training.whitening import fold
+from training.whole import replacing
 
 STATE = "state.pt"
 CHECKPOINT = "ckpt.pt"
@@ -71,16 +73,18 @@ class Run:
         path = self.out / STATE
         if not path.exists():
             return False
-        raw = checkpoint.read_torch(path)
-        saved = raw.get("config")
-        if saved != self.config.to_dict():
-            wanted = self.config.to_dict()
-            odd = sorted(k for k in wanted if (saved or {}).get(k) != wanted[k])
+        raw = read_torch(path)
+        saved, wanted = raw.get("config"), self.config.to_dict()
+        if not isinstance(saved, dict):
+            raise CheckpointError(f"{path} is not the state of a run: choose another --out")
+        if saved != wanted:
+            odd = sorted(k for k in {*wanted, *saved} if saved.get(k) != wanted.get(k))
             raise CheckpointError(
                 f"{path} belongs to a run with other settings ({', '.join(odd)}): "
                 "give them again to resume it, or choose another --out"
             )
-        self._take(raw)
+        with checkpoint.damage(path):
+            self._take(raw)
         return True
 
     def _take(self, raw: Mapping[str, Any]) -> None:
@@ -109,7 +113,7 @@ class Run:
 
     def save(self) -> None:
         if self.world.is_first:
-            checkpoint.write_torch(self.out / STATE, self._state())
+            write_torch(self.out / STATE, self._state())
 
     # ------------------------------------------------------------------ training
 
@@ -157,9 +161,8 @@ class Run:
         if self.world.size > 1:
             self.world.from_first(self._state())
         lines = [json.dumps(event.to_dict()) + "\n" for event in self.history]
-        fresh = self.out / f".{EVENTS}"
-        fresh.write_text("".join(lines), "utf-8")
-        fresh.replace(self.out / EVENTS)
+        with replacing(self.out / EVENTS) as file:
+            file.write("".join(lines).encode())
         for name in ("clusters", "connections", "parameters"):
             if tried:
                 writer.add_scalar(f"network/{name}", getattr(tried[-1], name), self.trainer.step)

@@ -20,7 +20,9 @@ from training.distributed import World, join, leave, local_device
 from training.loop import CHECKPOINT, Interrupted, Run
 from training.policies import POLICIES
 from training.presets import PRESETS
+from training.tables import Columns
 from training.task import prepare
+from training.whole import told
 
 OPTIONS = {
     "steps": int,
@@ -46,8 +48,10 @@ OPTIONS = {
 }
 
 
-LOCAL = ("--data", "--out", "--tokenizer", "--threads", "--report")
+COLUMNS = ("--image-column", "--label-column", "--text-column")
+LOCAL = ("--data", "--out", "--tokenizer", "--threads", "--report", *COLUMNS)
 """Options that name what is of one machine only."""
+INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
         "--data",
         help=f"folder of Parquet files; default {ENVIRONMENT}, else the Hugging Face hub",
     )
+    for name in COLUMNS:
+        p.add_argument(name, metavar="NAME", help="column of --data that is called otherwise")
     p.add_argument("--out", type=Path, help="folder of the run (default runs/<preset>)")
     p.add_argument("--tokenizer", type=Path, help="tokenizer.json to use instead of training one")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
@@ -101,14 +107,16 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser().parse_args(argv)
     world = World()
+    out = arguments.out or Path("runs") / arguments.preset
     try:
         config = configure(arguments)
         if arguments.threads:
             torch.set_num_threads(arguments.threads)
         device = local_device(arguments.device)
         world = join(config.batch, device)
-        out = arguments.out or Path("runs") / config.preset
-        task = prepare(config, resolve(arguments.data), arguments.tokenizer, device, out)
+        columns = Columns(arguments.image_column, arguments.label_column, arguments.text_column)
+        folder = resolve(arguments.data)
+        task = prepare(config, folder, arguments.tokenizer, device, out, columns)
         run = Run(config, task, out, device, command_of(argv), world)
         if run.resumed and world.is_first:
             print(f"resuming {out} at step {run.trainer.step}", file=sys.stderr)
@@ -119,6 +127,12 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return 128 + interrupted.number
+    except OSError as error:
+        print(f"error: {told(error, out)}: make room or choose another --out", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again", file=sys.stderr)
+        return INTERRUPTED
     finally:
         leave(world)
     if not world.is_first:
