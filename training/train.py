@@ -5,6 +5,7 @@ On several GPUs or machines: `torchrun --nproc-per-node 8 -m training.train --de
 """
 
 import argparse
+import errno
 import shlex
 import sys
 from dataclasses import replace
@@ -52,6 +53,7 @@ COLUMNS = ("--image-column", "--label-column", "--text-column")
 LOCAL = ("--data", "--out", "--tokenizer", "--threads", "--report", *COLUMNS)
 """Options that name what is of one machine only."""
 INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -128,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
         print(interrupted, file=sys.stderr)
         return 128 + interrupted.number
     except OSError as error:
-        print(f"error: {told(error, out)}: make room or choose another --out", file=sys.stderr)
+        print(f"error: {told(error, out)}: {mend(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: run the same command again", file=sys.stderr)
@@ -143,6 +145,12 @@ def main(argv: list[str] | None = None) -> int:
     if config.model not in BASELINES:
         print(f"next: python export/freeze.py {path.parent / CHECKPOINT}")
     return 0
+
+
+def mend(error: OSError) -> str:
+    if error.errno in FULL:
+        return "make room there, or choose another --out, and run it again"
+    return "choose another --out"
 
 
 def command_of(argv: list[str], module: str = "training.train") -> str:
