@@ -78,7 +78,7 @@ def test_a_damaged_or_diverged_teacher_is_a_clear_error(teacher: Path, tmp_path:
     data = bytearray(teacher.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match="is damaged .*Bad CRC"):
+    with pytest.raises(CheckpointError, match=r"is damaged .*Bad CRC"):
         load(path)
     raw = torch.load(teacher, weights_only=True)
     name = next(name for name in raw["tensors"] if name.endswith("weight"))

@@ -172,7 +172,7 @@ def test_a_full_disk_is_told_as_such_and_leaves_what_was_there(
 
 def _closing(kind: Callable[[], Any]) -> Callable[[int, str], Any]:
     def fdopen(handle: int, _mode: str) -> Any:
-        open(handle, "wb").close()  # noqa: PTH123 - a handle, no path
+        open(handle, "wb").close()
         return kind()
 
     return fdopen
