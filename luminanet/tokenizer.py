@@ -22,8 +22,9 @@ LONG_RUN = re.compile(
     rf"(?<![^{SPACES}])[^{SPACES}]{{{LONGEST_RUN + 1},}}"
     rf"|(?<![{SPACES}])[{SPACES}]{{{LONGEST_RUN + 1},}}"
 )
-PATIENCE_S = 1.0
-"""How long an interrupted training may take to stop before it is left alone."""
+HEARD_EVERY_S, PATIENCE_S = 0.1, 1.0
+"""How often a training looks for a signal, and how long it may then take to stop before it is left
+to end by itself."""
 
 PARTS = {
     "model": "BPE",
@@ -126,11 +127,13 @@ def _train(inner: tokenizers.Tokenizer, trainer: Any, texts: Iterator[str]) -> N
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        done.result()
+        while thread.is_alive():
+            thread.join(HEARD_EVERY_S)
     except BaseException:
         stopped.set()
         thread.join(PATIENCE_S)
         raise
+    done.result()
 
 
 def _check_parts(raw: Any) -> None:

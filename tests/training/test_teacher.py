@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from luminanet.errors import CheckpointError, ConfigError
 from luminanet.tokenizer import Tokenizer
+from tests.damage import flip_a_bit
 from tests.datasets import write_images, write_stories
 from training.baselines.registry import thaw
 from training.batches import ImageSource, scale
@@ -75,9 +76,8 @@ def test_a_run_with_a_teacher_learns_from_it_and_says_so(
 
 def test_a_damaged_or_diverged_teacher_is_a_clear_error(teacher: Path, tmp_path: Path) -> None:
     path = tmp_path / "ckpt.pt"
-    data = bytearray(teacher.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    path.write_bytes(teacher.read_bytes())
+    flip_a_bit(path)
     with pytest.raises(CheckpointError, match=r"is damaged .*Bad CRC"):
         load(path)
     raw = torch.load(teacher, weights_only=True)

@@ -16,7 +16,8 @@ from PIL import Image
 from luminanet.errors import CheckpointError
 from training.torch_files import read_torch, write_torch
 
-BODY = {"weights": torch.arange(2000.0), "name": "one"}
+WEIGHTS = torch.arange(2000.0)
+BODY = {"weights": WEIGHTS, "name": "one"}
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def refused(path: Path, says: str) -> None:
 
 def test_what_is_written_is_read(path: Path) -> None:
     raw = read_torch(path)
-    assert torch.equal(raw["weights"], BODY["weights"])
+    assert torch.equal(raw["weights"], WEIGHTS)
     assert raw["name"] == "one"
 
 
@@ -77,7 +78,7 @@ def test_a_file_without_check_sums_is_read(path: Path) -> None:
         torch.serialization.set_crc32_options(True)
     with zipfile.ZipFile(path) as archive:
         assert {member.CRC for member in archive.infolist()} == {0}
-    assert torch.equal(read_torch(path)["weights"], BODY["weights"])
+    assert torch.equal(read_torch(path)["weights"], WEIGHTS)
 
 
 def picture(kind: str) -> bytes:
