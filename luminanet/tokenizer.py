@@ -125,13 +125,14 @@ def _train(inner: tokenizers.Tokenizer, trainer: Any, texts: Iterator[str]) -> N
             done.set_exception(error)
 
     thread = threading.Thread(target=work, daemon=True)
-    thread.start()
     try:
+        thread.start()
         while thread.is_alive():
             thread.join(HEARD_EVERY_S)
     except BaseException:
         stopped.set()
-        thread.join(PATIENCE_S)
+        if thread.is_alive():
+            thread.join(PATIENCE_S)
         raise
     done.result()
 
