@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 import tokenizers
@@ -124,15 +124,13 @@ def _train(inner: tokenizers.Tokenizer, trainer: Any, texts: Iterator[str]) -> N
         except BaseException as error:
             done.set_exception(error)
 
-    thread = threading.Thread(target=work, daemon=True)
     try:
-        thread.start()
-        while thread.is_alive():
-            thread.join(HEARD_EVERY_S)
+        threading.Thread(target=work, daemon=True).start()
+        while not done.done():
+            wait([done], HEARD_EVERY_S)
     except BaseException:
         stopped.set()
-        if thread.is_alive():
-            thread.join(PATIENCE_S)
+        wait([done], PATIENCE_S)
         raise
     done.result()
 

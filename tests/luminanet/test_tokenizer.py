@@ -124,7 +124,7 @@ class Computing:
     """A library that computes until it may end, whoever is waiting."""
 
     def __init__(self) -> None:
-        self.started, self.may_end = threading.Event(), threading.Event()
+        self.started, self.may_end, self.over = (threading.Event() for _ in range(3))
         self.ended = list[BaseException]()
 
     def train_from_iterator(self, texts: Iterator[str], _: object) -> None:
@@ -136,6 +136,8 @@ class Computing:
         except BaseException as error:
             self.ended.append(error)
             raise
+        finally:
+            self.over.set()
 
     def interrupt(self) -> None:
         assert self.started.wait(60)
@@ -145,12 +147,10 @@ class Computing:
 def test_an_interrupt_is_heard_while_the_library_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.0)
     library: Any = Computing()
-    before = set(threading.enumerate())
     threading.Thread(target=library.interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         module._train(library, None, iter(["a", "b"]))
     assert not library.ended  # it is still computing
     library.may_end.set()
-    for thread in set(threading.enumerate()) - before:
-        thread.join(60)
+    assert library.over.wait(60)
     assert [type(error) for error in library.ended] == [KeyboardInterrupt]  # and goes no further
