@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from luminanet.errors import DataError
 from luminanet.untrusted import line, shown
@@ -77,8 +77,10 @@ def pixels(data: bytes | None) -> NDArray[np.uint8]:
             return np.asarray(_rgb(ImageOps.exif_transpose(image)))
     except _UnfitError as error:
         raise ValueError(str(error)) from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"it is none of {', '.join(FORMATS)}, or damaged") from error
     except Exception as error:  # decoders raise any class on bytes that are damaged
-        raise ValueError(f"the picture is damaged, or no picture: {line(error)}") from error
+        raise ValueError(f"the picture is damaged: {line(error)}") from error
 
 
 class _UnfitError(Exception):

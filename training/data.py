@@ -89,9 +89,8 @@ def load_images(folder: Path | None, split: str, columns: Columns = BY_NAME) -> 
 
 def _images(path: Path, columns: Columns) -> Images:
     file = open_table(path)
-    there = file.schema_arrow.names
-    image = pick(path, there, IMAGE, columns.image)
-    label = pick(path, there, LABEL, columns.label)
+    image = pick(path, file, IMAGE, columns.image)
+    label = pick(path, file, LABEL, columns.label)
     names = _class_names(path, file.schema_arrow.metadata or {}, label)
     pixels, labels = list[NDArray[np.uint8]](), list[int]()
     for first, (shown, named) in batches(path, file, [image, label], IMAGES_AT_ONCE):
@@ -138,7 +137,7 @@ def count(files: Sequence[Path]) -> int:
 def tell_null(files: Sequence[Path], found: int) -> None:
     """Says on stderr how many rows of the files held null and were left out, if any."""
     if missing := count(files) - found:
-        print(f"{missing} rows without a story (null) are left out", file=sys.stderr)
+        print(f"rows that hold null and no story, left out: {missing}", file=sys.stderr)
 
 
 def read(files: Sequence[Path], columns: Columns = BY_NAME) -> Iterator[list[str]]:
@@ -153,7 +152,7 @@ def read(files: Sequence[Path], columns: Columns = BY_NAME) -> Iterator[list[str
 
 def story_column(path: Path, columns: Columns) -> str:
     """Raises DataError unless the file has one column of stories."""
-    return pick(path, open_table(path).schema_arrow.names, TEXT, columns.text)
+    return pick(path, open_table(path), TEXT, columns.text)
 
 
 def tokenize(stories: Sequence[str], tokenizer: Tokenizer) -> Tokens:

@@ -55,8 +55,10 @@ def open_table(path: Path) -> pq.ParquetFile:
         )
 
 
-def pick(path: Path, names: list[str], role: Role, given: str | None) -> str:
+def pick(path: Path, file: pq.ParquetFile, role: Role, given: str | None) -> str:
     """The column with that role. Raises DataError unless there is exactly one."""
+    with readable(path):
+        names = file.schema_arrow.names
     found = [name for name in names if (name == given if given else name in role.names)]
     if len(found) == 1:
         return found[0]
@@ -86,6 +88,8 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} is no whole Parquet file: {line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} has a column whose name is not UTF-8: {line(error)}") from error
     except OSError as error:
         why = error.strerror or line(error)
         raise DataError(f"{path} cannot be read: {why}") from error

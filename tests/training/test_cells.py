@@ -81,7 +81,7 @@ def test_null_stories_are_left_out_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert text_of(tmp_path, pyarrow.array([None, "A cat.", None])) == ["A cat."]
-    assert capsys.readouterr().err == "2 rows without a story (null) are left out\n"
+    assert capsys.readouterr().err == "rows that hold null and no story, left out: 2\n"
     assert text_of(tmp_path, pyarrow.array(["A cat."])) == ["A cat."]
     assert capsys.readouterr().err == ""
 
@@ -155,6 +155,22 @@ def test_what_is_transparent_is_white_whatever_colour_is_hidden(
     assert (pixels == 255).all()
 
 
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_colour_that_a_picture_declares_transparent_is_white(tmp_path: Path, mode: str) -> None:
+    image = Image.open(io.BytesIO(PNG)).convert("L").convert(mode)
+    see_through = image.getpixel((3, 4))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=see_through)
+    written(tmp_path, img=cells(buffer.getvalue()), label=[0])
+    found = load_images(tmp_path, "train").pixels_NCYX[0].transpose(1, 2, 0)
+    expected = np.asarray(image.convert("RGB")).copy()
+    hidden = (expected == expected[4, 3]).all(-1)
+    expected[hidden] = 255
+    assert hidden[4, 3]
+    assert not hidden.all()
+    assert np.array_equal(found, expected)
+
+
 def test_a_picture_is_turned_upright(tmp_path: Path) -> None:
     image, exif = Image.open(io.BytesIO(PNG)), Image.Exif()
     exif[0x0112] = 3  # upside down
@@ -191,14 +207,14 @@ def quiet_flip() -> bytes:
     ("cell", "says"),
     [
         (None, "the picture is null"),
-        (b"", "damaged, or no picture"),
-        (b"no picture", "damaged, or no picture"),
-        (PNG[:40], "damaged, or no picture"),
-        (PNG[: len(PNG) // 2], "damaged, or no picture"),
-        (PNG[:-6], "damaged, or no picture"),
-        (flipped(PNG, len(PNG) // 2), "damaged, or no picture"),
-        (quiet_flip(), "damaged, or no picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n", "damaged, or no picture"),
+        (b"", "none of PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM, or damaged"),
+        (b"no picture", "none of PNG, JPEG"),
+        (PNG[:40], "damaged"),
+        (PNG[: len(PNG) // 2], "damaged"),
+        (PNG[:-6], "damaged"),
+        (flipped(PNG, len(PNG) // 2), "damaged"),
+        (quiet_flip(), "damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n", "none of PNG"),
         (png(size=(28, 28)), "has 28 x 28 pixels, not 32 x 32"),
         (png(size=(32, 33)), "has 32 x 33 pixels"),
         (png("I;16", colour=40_000), "pixels of kind I;16: save it as 8-bit RGB"),
@@ -221,7 +237,7 @@ def test_a_cut_jpeg_is_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.open(io.BytesIO(PNG)).save(buffer, "JPEG")
     written(tmp_path, img=cells(buffer.getvalue(), buffer.getvalue()[:-40]), label=[0, 1])
-    refused(tmp_path, 1, "img", "damaged, or no picture")
+    refused(tmp_path, 1, "img", "damaged")
 
 
 @pytest.mark.parametrize(
@@ -392,6 +408,14 @@ def test_a_page_with_a_wrong_check_sum_is_refused(tmp_path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(flipped(data, data.index(b"upon")))
     with pytest.raises(DataError, match=f"{path} .*(?i:crc|check ?sum)"):
+        load_stories(tmp_path, "train")
+
+
+def test_a_column_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    pq.write_table(pyarrow.table({"te_xt": ["A cat."]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"te_xt", b"te\xffxt"))
+    with pytest.raises(DataError, match=f"{path} has a column whose name is not UTF-8"):
         load_stories(tmp_path, "train")
 
 

@@ -220,7 +220,7 @@ def test_null_stories_leave_no_token_and_are_counted_once(
     pq.write_table(pyarrow.table({"text": [None, *texts, None]}), path)
     found = made(stories, tmp_path / "run")
     assert found.tokens.ids_N.tolist() == expected
-    assert capsys.readouterr().err == "2 rows without a story (null) are left out\n"
+    assert capsys.readouterr().err == "rows that hold null and no story, left out: 2\n"
     made(stories, tmp_path / "run")
     assert capsys.readouterr().err == ""
 
