@@ -58,7 +58,7 @@ def open_table(path: Path) -> pq.ParquetFile:
 def pick(path: Path, file: pq.ParquetFile, role: Role, given: str | None) -> str:
     """The column with that role. Raises DataError unless there is exactly one."""
     with readable(path):
-        names = file.schema_arrow.names
+        names: list[str] = file.schema_arrow.names
     found = [name for name in names if (name == given if given else name in role.names)]
     if len(found) == 1:
         return found[0]
