@@ -57,7 +57,9 @@ def board(out: Path, wanted: bool) -> Iterator[Any]:
             finally:
                 writer.close()
         except OSError as error:
-            raise error if error.filename else named(error, folder) from error
+            if error.filename:
+                raise
+            raise named(error, folder) from error
 
 
 @contextmanager
