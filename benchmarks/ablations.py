@@ -23,12 +23,13 @@ from benchmarks.report import provenance, table
 from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from luminanet.topology import Kind
-from training.checkpoint import load, read_torch
+from training.checkpoint import load
 from training.config import TrainConfig
 from training.data import Images, load_images, resolve
 from training.loop import CHECKPOINT, STATE
 from training.network import Network
 from training.presets import ABLATIONS, PRESETS
+from training.torch_files import read_torch
 from training.train import command_of
 
 NETWORKS = (

@@ -24,7 +24,6 @@ from export.choose import AUTO, NAMES
 from export.command import finish
 from export.engine_shapes import PlanOptions
 from export.examples import load as load_examples
-from export.finite import check_finite
 from export.huggingface import FOREIGN_LICENSE, load_gpt2
 from export.lost_plans import lost, plans_in
 from export.maker import Made, Maker
@@ -42,6 +41,7 @@ from export.variants import (
 )
 from luminanet.artifact import Artifact, check, write
 from luminanet.errors import ArtifactError, MissingExtraError
+from luminanet.finite import check_finite, weights
 from luminanet.folders import check_writable, follow
 from luminanet.gpt2 import Gpt2Net
 from luminanet.manifest import Family, GraphEntry, Precision, Role, Runtime
@@ -116,7 +116,6 @@ def freeze(
         check_writable(triton)
     with _step(f"load {path}"):
         checkpoint = _load(path)
-        check_finite(checkpoint.net, path)
         if triton:
             check_model(triton, checkpoint.name)
         given = load_examples(examples, checkpoint.net) if examples else None
@@ -158,6 +157,7 @@ def _load(path: Path) -> "Checkpoint":
         raise MissingExtraError("torch", "export") from error
     if path.is_dir():
         found = load_gpt2(path)
+        check_finite(weights(found.net), path)
         return Checkpoint(found.name, found.net, found.tokenizer)
     return load(path)
 

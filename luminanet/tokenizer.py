@@ -1,6 +1,9 @@
 """Text <-> token ids: byte-level BPE of Hugging Face `tokenizers`, stored as its JSON."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from typing import Any
 
 import tokenizers
@@ -10,7 +13,18 @@ from luminanet.errors import ArtifactError
 from luminanet.untrusted import line, parse, shown
 
 END_OF_TEXT = "<|endoftext|>"
-
+LONGEST_RUN = 4000
+"""Characters without a space, or spaces alone, that are learned from as one piece: training takes
+as long as the square of the longest. A text is encoded whole, however long its runs are."""
+SPACES = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""What the library's pattern takes for spaces."""
+LONG_RUN = re.compile(
+    rf"(?<![^{SPACES}])[^{SPACES}]{{{LONGEST_RUN + 1},}}"
+    rf"|(?<![{SPACES}])[{SPACES}]{{{LONGEST_RUN + 1},}}"
+)
+HEARD_EVERY_S, PATIENCE_S = 0.1, 1.0
+"""How often a training looks for a signal, and how long it may then take to stop before it is left
+to end by itself."""
 
 PARTS = {
     "model": "BPE",
@@ -37,7 +51,10 @@ class Tokenizer:
 
     @staticmethod
     def train(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """Byte-level BPE of at most `vocab_size` tokens (257 at least: all bytes, END_OF_TEXT)."""
+        """Byte-level BPE of at most `vocab_size` tokens (257 at least: all bytes, END_OF_TEXT).
+
+        Runs of more than LONGEST_RUN characters are learned from in parts. Ctrl-C is heard.
+        """
         inner = tokenizers.Tokenizer(models.BPE())
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = decoders.ByteLevel()
@@ -47,7 +64,7 @@ class Tokenizer:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        inner.train_from_iterator(texts, trainer)
+        _train(inner, trainer, (part for text in texts for part in parts(text)))
         return Tokenizer(inner)
 
     @staticmethod
@@ -105,6 +122,44 @@ def _pairs(merges: str) -> list[tuple[str, str]]:
             raise ValueError(f"line {number} of its merges is {shown(text)}, not two tokens")
         pairs.append((first, second))
     return pairs
+
+
+def parts(text: str) -> Iterator[str]:
+    """The text, cut inside its runs of more than LONGEST_RUN characters."""
+    start = 0
+    for run in LONG_RUN.finditer(text):
+        for cut in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN):
+            yield text[start:cut]
+            start = cut
+    yield text[start:]
+
+
+def _train(inner: tokenizers.Tokenizer, trainer: Any, texts: Iterator[str]) -> None:
+    """In a thread of its own: the library hears of no signal, and a thread that waits does."""
+    done, stopped = Future[None](), threading.Event()
+
+    def heeding() -> Iterator[str]:
+        for text in texts:
+            if stopped.is_set():
+                raise KeyboardInterrupt
+            yield text
+
+    def work() -> None:
+        try:
+            inner.train_from_iterator(heeding(), trainer)
+            done.set_result(None)
+        except BaseException as error:
+            done.set_exception(error)
+
+    try:
+        threading.Thread(target=work, daemon=True).start()
+        while not done.done():
+            wait([done], HEARD_EVERY_S)
+    except BaseException:
+        stopped.set()
+        wait([done], PATIENCE_S)
+        raise
+    done.result()
 
 
 def _check_parts(raw: Any) -> None:

@@ -187,7 +187,7 @@ class TrainConfig:
         wanted = self.to_dict()
         if self.precision == AUTO:
             before["precision"] = AUTO
-        return sorted(name for name in wanted if before.get(name) != wanted[name])
+        return sorted(n for n in {*wanted, *before} if before.get(n) != wanted.get(n))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types only."""

@@ -16,22 +16,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from luminanet.errors import DataError, LuminaNetError
 from luminanet.tokenizer import Tokenizer
-from training.data import Tokens, count, read, story_files
+from training.data import Tokens, count, read, story_column, story_files, tell_null
+from training.tables import BY_NAME, Columns, readable
+from training.whole import told
 
 if sys.platform != "win32":
     import fcntl
 
-FORMAT = 1
+FORMAT = 2
 TOKENS, ABOUT = "tokens.bin", "tokens.json"
 SAMPLE_STORIES = 100_000
 """A tokenizer is trained on this many stories at most (about 80 MB of text)."""
+
+
+class Stories(NamedTuple):
+    """Where they are: files, and the column in them."""
+
+    files: tuple[Path, ...]
+    columns: Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +53,22 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """tokens.json: `key` is a hash of all that the tokens were made from, `bytes` are of text."""
+    """tokens.json: `key` is a hash of all that the tokens were made from, `bytes` are of text,
+    `sha256` is that of tokens.bin."""
 
     key: str
     count: int
     bytes: int
     tokenizer: str
+    sha256: str
 
 
 def open_corpus(
-    folder: Path | None, tokenizer: Path | None, vocab_size: int, cache: Path | None
+    folder: Path | None,
+    tokenizer: Path | None,
+    vocab_size: int,
+    cache: Path | None,
+    columns: Columns = BY_NAME,
 ) -> Corpus:
     """The training stories of `folder` (None: of the hub), tokenized unless `cache` has them.
 
@@ -61,42 +76,63 @@ def open_corpus(
     with the tokens has no name and is gone with the process. Of several processes with one cache,
     one makes the file and the others wait. Raises DataError.
     """
-    if tokenizer is not None and not tokenizer.is_file():
-        raise DataError(f"the tokenizer {tokenizer} is not there: check --tokenizer")
-    given = tokenizer.read_text("utf-8") if tokenizer else None
-    files = story_files(folder, "train")
+    given = None if tokenizer is None else _given(tokenizer)
+    stories = Stories(tuple(story_files(folder, "train")), columns)
     if cache is None:
-        with tempfile.TemporaryFile() as file:
-            return _map(file, _write(file, files, _words(files, given, vocab_size), ""))
+        try:
+            with tempfile.TemporaryFile() as file:
+                return _map(file, _write(file, stories, _words(stories, given, vocab_size), ""))
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise DataError(f"{where} cannot hold the tokens: {told(error)}") from error
     with _alone(cache):
         trained = f"{vocab_size} tokens from {SAMPLE_STORIES} stories"
-        key = _key(files, trained if given is None else given)
+        key = _key(stories, trained if given is None else given)
         about = _known(cache, key)
         if about is None:
-            about = _make(cache, files, _words(files, given, vocab_size), key)
+            about = _make(cache, stories, _words(stories, given, vocab_size), key)
         return _map(cache / TOKENS, about)
 
 
-def sample(files: Sequence[Path]) -> Iterator[str]:
+def _given(path: Path) -> str:
+    """The tokenizer's JSON, after it was tried. Raises DataError."""
+    if not path.is_file():
+        raise DataError(f"the tokenizer {path} is not there: check --tokenizer")
+    try:
+        text = path.read_text("utf-8")
+        Tokenizer.from_json(text)
+    except OSError as error:
+        raise DataError(f"the tokenizer {path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, LuminaNetError) as error:
+        raise DataError(f"the tokenizer {path} is damaged, or none: {error}") from error
+    return text
+
+
+def sample(files: Sequence[Path], columns: Columns = BY_NAME) -> Iterator[str]:
     """Every k-th story, with the least k that leaves SAMPLE_STORIES of them or fewer."""
     stride = max(1, -(-count(files) // SAMPLE_STORIES))
-    stories = (story for stories in read(files) for story in stories)
+    stories = (story for stories in read(files, columns) for story in stories)
     return (story for number, story in enumerate(stories) if number % stride == 0)
 
 
-def _words(files: Sequence[Path], given: str | None, vocab_size: int) -> Tokenizer:
+def _words(stories: Stories, given: str | None, vocab_size: int) -> Tokenizer:
     if given is not None:
         return Tokenizer.from_json(given)
-    return Tokenizer.train(sample(files), vocab_size)
+    return Tokenizer.train(sample(*stories), vocab_size)
 
 
-def _key(files: Sequence[Path], tokenizer: str) -> str:
+def _key(stories: Stories, tokenizer: str) -> str:
     """Of contents, not of names and times: a copied folder is the same data."""
     found = hashlib.sha256(f"{FORMAT}\n{tokenizer}".encode())
-    for path in files:
-        with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
+    for path in stories.files:
+        found.update(f"\n{story_column(path, stories.columns)}\n".encode())
+        found.update(bytes.fromhex(_digest(path)))
     return found.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _known(cache: Path, key: str) -> About | None:
@@ -105,42 +141,48 @@ def _known(cache: Path, key: str) -> About | None:
         about = About(**json.loads((cache / ABOUT).read_text("utf-8")))
         kind = np.dtype(_kind(Tokenizer.from_json(about.tokenizer)))
         whole = (cache / TOKENS).stat().st_size == about.count * kind.itemsize
-    except (OSError, ValueError, TypeError, LuminaNetError):
+        known = whole and about.key == key and _digest(cache / TOKENS) == about.sha256
+    except (OSError, ValueError, TypeError, RecursionError, LuminaNetError):
         return None
-    return about if whole and about.key == key else None
+    return about if known else None
 
 
-def _make(cache: Path, files: Sequence[Path], tokenizer: Tokenizer, key: str) -> About:
+def _make(cache: Path, stories: Stories, tokenizer: Tokenizer, key: str) -> About:
     """tokens.json goes first and comes last, so that it never tells of other tokens."""
     fresh = cache / f".{TOKENS}"
     try:
         (cache / ABOUT).unlink(missing_ok=True)
         with fresh.open("wb") as file:
-            about = _write(file, files, tokenizer, key)
+            about = _write(file, stories, tokenizer, key)
         fresh.replace(cache / TOKENS)
         fresh = cache / f".{ABOUT}"
         fresh.write_text(json.dumps(asdict(about)) + "\n", "utf-8")
         fresh.replace(cache / ABOUT)
     except OSError as error:
-        raise DataError(f"{cache} cannot hold the tokens: {error}") from error
+        raise DataError(f"{cache} cannot hold the tokens: {told(error)}") from error
     finally:
         fresh.unlink(missing_ok=True)
     return about
 
 
-def _write(file: IO[bytes], files: Sequence[Path], tokenizer: Tokenizer, key: str) -> About:
+def _write(file: IO[bytes], stories: Stories, tokenizer: Tokenizer, key: str) -> About:
     """Appends the tokens of all stories, each followed by the end token."""
-    kind, total, size = _kind(tokenizer), 0, 0
-    for stories in read(files):
-        for ids in tokenizer.encode_batch(stories):
+    kind, total, size, found, digest = _kind(tokenizer), 0, 0, 0, hashlib.sha256()
+    for texts in read(*stories):
+        for ids in tokenizer.encode_batch(texts):
             ids.append(tokenizer.end_id)
-            file.write(np.asarray(ids, kind).tobytes())
+            data = np.asarray(ids, kind).tobytes()
+            file.write(data)
+            digest.update(data)
             total += len(ids)
-        size += sum(len(story.encode()) for story in stories)
+        size += sum(len(text.encode()) for text in texts)
+        found += len(texts)
     file.flush()
+    tell_null(stories.files, found)
     if not total:
-        raise DataError(f"there is no story in {files[0]}: put the stories' Parquet files there")
-    return About(key, total, size, tokenizer.to_json())
+        where = stories.files[0]
+        raise DataError(f"there is no story in {where}: put the stories' Parquet files there")
+    return About(key, total, size, tokenizer.to_json(), digest.hexdigest())
 
 
 def _map(file: IO[bytes] | Path, about: About) -> Corpus:
@@ -161,7 +203,7 @@ def _alone(cache: Path) -> Iterator[None]:
         cache.mkdir(parents=True, exist_ok=True)
         lock = (cache / f".{TOKENS}.lock").open("wb")
     except OSError as error:
-        raise DataError(f"{cache} cannot hold the tokens: {error}") from error
+        raise DataError(f"{cache} cannot hold the tokens: {told(error)}") from error
     with lock:
         if sys.platform != "win32":
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,26 +1,29 @@
 """Data sets -> arrays, from Parquet files in the Hugging Face layout.
 
 `uoft-cs/cifar10` (columns img, label) and `roneneldan/TinyStories` (column text) come from a
-local folder, or by name from the hub. Images are loaded whole; stories come in batches, so that
-corpus.py can tokenize any number of them. Shape legend: N examples, C channels, Y rows, X columns.
+local folder, or by name from the hub; so do others of the same layout. Images are loaded whole;
+stories come in batches, so that corpus.py can tokenize any number of them. What a cell may hold is
+told in cells.py. Shape legend: N examples, C channels, Y rows, X columns.
 """
 
-import io
+import fnmatch
+import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from luminanet.errors import DataError, MissingExtraError
 from luminanet.tokenizer import Tokenizer
+from luminanet.untrusted import line
+from training import cells
 from training.config import DataSet
+from training.tables import BY_NAME, IMAGE, LABEL, TEXT, Columns, batches, open_table, pick
 
 ENVIRONMENT = "LUMINANET_DATA"
 REPOSITORIES = {
@@ -28,8 +31,7 @@ REPOSITORIES = {
     DataSet.TINYSTORIES: "roneneldan/TinyStories",
 }
 STORIES_AT_ONCE = 1000
-READ_BYTES = 1 << 20
-"""What is read of a file at once, however large its row groups are."""
+IMAGES_AT_ONCE = 1000
 LABELS = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -38,16 +40,17 @@ LABELS = (
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Labelled RGB images, pixels_NCYX in 0..255."""
+    """Labelled RGB images, pixels_NCYX in 0..255, and what their classes are called."""
 
     pixels_NCYX: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
+    names: tuple[str, ...] = LABELS
 
     def __len__(self) -> int:
         return len(self.labels_N)
 
     def part(self, rows: NDArray[np.int64]) -> "Images":
-        return Images(self.pixels_NCYX[rows], self.labels_N[rows])
+        return Images(self.pixels_NCYX[rows], self.labels_N[rows], self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +67,61 @@ class Tokens:
         return len(self.ids_N)
 
 
-def load_images(folder: Path | None, split: str) -> Images:
-    """CIFAR-10, split `train` or `test`. Raises DataError when it is missing or odd."""
-    table = _table(DataSet.CIFAR10, folder, split, ("img", "label"))
-    pixels = [_decode(cell) for cell in table["img"].to_pylist()]
-    labels = np.asarray(table["label"].to_pylist(), np.int64)
-    if labels.min() < 0 or labels.max() >= len(LABELS):
-        raise DataError(f"cifar10 {split}: labels must lie in 0..{len(LABELS) - 1}")
-    return Images(np.stack(pixels).transpose(0, 3, 1, 2).copy(), labels)
+def load_images(folder: Path | None, split: str, columns: Columns = BY_NAME) -> Images:
+    """CIFAR-10 or another set of ten classes, split `train` or `test`. Raises DataError when it
+    is missing, or when one picture or label is not what it should be."""
+    files = _files(DataSet.CIFAR10, folder, split)
+    parts = [_images(path, columns) for path in files]
+    for path, part in zip(files, parts, strict=True):
+        if part.names != parts[0].names:
+            raise DataError(
+                f"{path} calls its classes otherwise than {files[0]}: keep only one set there"
+            )
+    found = Images(
+        np.concatenate([part.pixels_NCYX for part in parts]),
+        np.concatenate([part.labels_N for part in parts]),
+        parts[0].names,
+    )
+    if not len(found):
+        raise DataError(f"there is no picture in {files[0]}: put the pictures' Parquet files there")
+    return found
 
 
-def load_stories(folder: Path | None, split: str) -> list[str]:
+def _images(path: Path, columns: Columns) -> Images:
+    file = open_table(path)
+    image = pick(path, file, IMAGE, columns.image)
+    label = pick(path, file, LABEL, columns.label)
+    names = _class_names(path, file.schema_arrow.metadata or {}, label)
+    pixels, labels = list[NDArray[np.uint8]](), list[int]()
+    for first, (shown, named) in batches(path, file, [image, label], IMAGES_AT_ONCE):
+        pixels += cells.pictures(path, image, first, shown)
+        labels += cells.labels(path, label, first, named, len(LABELS))
+    pixels_NYXC = np.asarray(pixels, np.uint8).reshape(len(pixels), *cells.SIZE, 3)
+    return Images(pixels_NYXC.transpose(0, 3, 1, 2).copy(), np.asarray(labels, np.int64), names)
+
+
+def _class_names(path: Path, metadata: dict[bytes, bytes], label: str) -> tuple[str, ...]:
+    """As the hub writes them beside the columns; CIFAR-10's where nothing is written."""
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return LABELS
+    if not isinstance(names, list):
+        return LABELS
+    if len({str(name) for name in names}) != len(LABELS):
+        raise DataError(
+            f"{path}: the column {line(label)} tells {len(names)} classes apart, and these "
+            f"networks tell {len(LABELS)}: choose another with {LABEL.option}, or another data set"
+        )
+    return tuple(line(name) for name in names)
+
+
+def load_stories(folder: Path | None, split: str, columns: Columns = BY_NAME) -> list[str]:
     """TinyStories, split `train` or `validation`. Raises DataError when missing or odd."""
-    return [story for stories in read(story_files(folder, split)) for story in stories]
+    files = story_files(folder, split)
+    found = [story for stories in read(files, columns) for story in stories]
+    tell_null(files, len(found))
+    return found
 
 
 def story_files(folder: Path | None, split: str) -> list[Path]:
@@ -85,28 +130,29 @@ def story_files(folder: Path | None, split: str) -> list[Path]:
 
 
 def count(files: Sequence[Path]) -> int:
-    """How many stories the files hold. Raises DataError as `read` does."""
-    return sum(_stories(path).metadata.num_rows for path in files)
+    """How many rows the files hold. Raises DataError as `read` does."""
+    return sum(open_table(path).metadata.num_rows for path in files)
 
 
-def read(files: Sequence[Path]) -> Iterator[list[str]]:
-    """All stories in order, some at a time. Raises DataError for files of another layout."""
+def tell_null(files: Sequence[Path], found: int) -> None:
+    """Says on stderr how many rows of the files held null and were left out, if any."""
+    if missing := count(files) - found:
+        print(f"rows that hold null and no story, left out: {missing}", file=sys.stderr)
+
+
+def read(files: Sequence[Path], columns: Columns = BY_NAME) -> Iterator[list[str]]:
+    """All stories in order, some at a time; rows that hold null are left out. Raises DataError
+    for files of another layout, and for text that is not UTF-8."""
     for path in files:
-        try:
-            for batch in _stories(path).iter_batches(STORIES_AT_ONCE, columns=["text"]):
-                yield [str(text) for text in batch["text"].to_pylist()]
-        except (pyarrow.ArrowException, OSError) as error:
-            raise _odd(path, ("text",), error) from error
+        file = open_table(path)
+        name = story_column(path, columns)
+        for first, (texts,) in batches(path, file, [name], STORIES_AT_ONCE):
+            yield cells.stories(path, name, first, texts)
 
 
-def _stories(path: Path) -> pq.ParquetFile:
-    try:
-        file = pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _odd(path, ("text",), error) from error
-    if "text" not in file.schema_arrow.names:
-        raise _odd(path, ("text",), f"it has {file.schema_arrow.names}")
-    return file
+def story_column(path: Path, columns: Columns) -> str:
+    """Raises DataError unless the file has one column of stories."""
+    return pick(path, open_table(path), TEXT, columns.text)
 
 
 def tokenize(stories: Sequence[str], tokenizer: Tokenizer) -> Tokens:
@@ -120,44 +166,44 @@ def resolve(data: str | None) -> Path | None:
     if not chosen:
         return None
     folder = Path(chosen)
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        raise DataError(f"the data folder {folder} cannot be read: {error.strerror}") from error
+    if not there:
         raise DataError(f"the data folder {folder} is not there: check --data or {ENVIRONMENT}")
     return folder
 
 
-def _decode(cell: dict[str, Any]) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(cell["bytes"])) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    if pixels.shape != (32, 32, 3):
-        raise DataError(f"an image is {pixels.shape}, expected 32x32 RGB")
-    return pixels
-
-
-def _table(
-    data_set: DataSet, folder: Path | None, split: str, columns: tuple[str, ...]
-) -> pyarrow.Table:
-    files = _files(data_set, folder, split)
-    try:
-        return pyarrow.concat_tables([pq.read_table(f, columns=list(columns)) for f in files])
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _odd(files[0], columns, error) from error
-
-
-def _odd(path: Path, columns: tuple[str, ...], why: object) -> DataError:
-    return DataError(f"{path} is not a Parquet file with {columns}: {why}")
-
-
 def _files(data_set: DataSet, folder: Path | None, split: str) -> list[Path]:
     where = _download(data_set, split) if folder is None else folder
-    inner = where / data_set.value
-    where = inner if inner.is_dir() else where
-    files = sorted(where.rglob(f"{split}*.parquet"))
+    try:
+        inner = where / data_set.value
+        where = inner if inner.is_dir() else where
+        files, closed = _found(where, split)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if not files and closed:
+        raise DataError(f"{closed[0].filename} cannot be read: {closed[0].strerror}")
     if not files:
         raise DataError(
             f"no {split}*.parquet of {data_set.value} under {where}: put the Parquet files of "
             f"{REPOSITORIES[data_set]} there, or leave out --data and {ENVIRONMENT} to fetch it"
         )
+    for left_out in closed:
+        print(f"{left_out.filename} is left out: {left_out.strerror}", file=sys.stderr)
     return files
+
+
+def _found(where: Path, split: str) -> tuple[list[Path], list[OSError]]:
+    """The files of a split under a folder, and the folders that could not be read. A split may be
+    a folder of parts, train.parquet/part-0.parquet, as Spark writes it."""
+    closed = list[OSError]()
+    walk = os.walk(where, onerror=closed.append)
+    files = [Path(inner, name) for inner, _, names in walk for name in names]
+    named = fnmatch.filter([str(f.relative_to(where)) for f in files], "*.parquet")
+    parts = [(where / name, Path(name).parts) for name in named]
+    return sorted(f for f, words in parts if fnmatch.filter(words, f"{split}*.parquet")), closed
 
 
 def _download(data_set: DataSet, split: str) -> Path:

@@ -77,7 +77,8 @@ def _text_head(shape: TextInput, outputs: int, rng: np.random.Generator) -> Text
 
 
 def channel_statistics(pixels_NCYX: NDArray[np.uint8]) -> tuple[Array, Array]:
-    """Mean and deviation of each channel, of pixels in 0..1."""
+    """Mean and deviation of each channel, of pixels in 0..1; 1 where all pixels are the same."""
     axes = (0, 2, 3)
     mean_C, std_C = pixels_NCYX.mean(axes), pixels_NCYX.std(axes)
+    std_C = np.where(std_C > 0, std_C, 255)
     return (mean_C / 255).astype(np.float32), (std_C / 255).astype(np.float32)

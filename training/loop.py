@@ -24,9 +24,11 @@ from training.evolve import Event, event_steps, evolve
 from training.network import Network
 from training.precision import AUTO, native
 from training.task import Task, build
+from training.torch_files import read_torch, write_torch
 from training.trainer import Score, Trainer
 from training.watch import board, stop_signals
 from training.whitening import fold
+from training.whole import replacing
 
 STATE = "state.pt"
 CHECKPOINT = "ckpt.pt"
@@ -57,8 +59,9 @@ def settled(
         return config
     chosen = native(device)
     if world.is_first and (out / STATE).exists():
-        saved = checkpoint.read_torch(out / STATE).get("config") or {}
-        chosen = saved.get("precision", BEFORE["precision"])
+        saved = read_torch(out / STATE).get("config")
+        if isinstance(saved, dict):  # Run says what is wrong with any other
+            chosen = saved.get("precision", BEFORE["precision"])
     return replace(config, precision=world.from_first(chosen))
 
 
@@ -90,14 +93,17 @@ class Run:
         path = self.out / STATE
         if not path.exists():
             return False
-        raw = checkpoint.read_torch(path)
-        odd = self.config.differing(raw.get("config") or {})
-        if odd:
+        raw = read_torch(path)
+        saved = raw.get("config")
+        if not isinstance(saved, dict):
+            raise CheckpointError(f"{path} is not the state of a run: choose another --out")
+        if odd := self.config.differing(saved):
             raise CheckpointError(
                 f"{path} belongs to a run with other settings ({', '.join(odd)}): "
                 "give them again to resume it, or choose another --out"
             )
-        self._take(raw)
+        with checkpoint.damage(path):
+            self._take(raw)
         return True
 
     def _take(self, raw: Mapping[str, Any]) -> None:
@@ -126,7 +132,7 @@ class Run:
 
     def save(self) -> None:
         if self.world.is_first:
-            checkpoint.write_torch(self.out / STATE, self._state())
+            write_torch(self.out / STATE, self._state())
 
     # ------------------------------------------------------------------ training
 
@@ -174,9 +180,8 @@ class Run:
         if self.world.size > 1:
             self.world.from_first(self._state())
         lines = [json.dumps(event.to_dict()) + "\n" for event in self.history]
-        fresh = self.out / f".{EVENTS}"
-        fresh.write_text("".join(lines), "utf-8")
-        fresh.replace(self.out / EVENTS)
+        with replacing(self.out / EVENTS) as file:
+            file.write("".join(lines).encode())
         for name in ("clusters", "connections", "parameters"):
             if tried:
                 writer.add_scalar(f"network/{name}", getattr(tried[-1], name), self.trainer.step)

@@ -12,10 +12,11 @@ from training.baselines.registry import BASELINES, Baseline, Recipe
 from training.batches import ImageSource, Source, TextSource
 from training.config import TrainConfig
 from training.corpus import open_corpus
-from training.data import LABELS, load_images
+from training.data import load_images
 from training.initial import channel_statistics, initial_net
 from training.network import Network, NetworkOptions, Whitening
 from training.seedings import SEEDINGS
+from training.tables import BY_NAME, Columns
 from training.teacher import answers, load_text
 from training.teacher import load as load_teacher
 from training.trainer import Model
@@ -45,24 +46,25 @@ def prepare(
     tokenizer: Path | None,
     device: torch.device = CPU,
     cache: Path | None = None,
+    columns: Columns = BY_NAME,
 ) -> Task:
     """Loads, tokenizes and asks the teacher, if there is one, on `device`; the tokenizer is
     trained on the training stories unless given. Tokens are kept in `cache` (corpus.py)."""
     if not config.is_text:
-        images = load_images(folder, "train")
-        source = ImageSource(images, config, len(LABELS))
+        images = load_images(folder, "train", columns)
+        source = ImageSource(images, config, len(images.names))
         if config.teacher:
             teacher = load_teacher(Path(config.teacher))
             source.taught_NL = answers(teacher, source, device, config.precision)
         if config.model in BASELINES:
             recipe = Recipe(config.model, *channel_statistics(images.pixels_NCYX))
-            return Task(source, recipe, None, LABELS)
+            return Task(source, recipe, None, images.names)
         topology = SEEDINGS[config.seeding](config.width, config.channel, config.vocab_size)
         net = initial_net(topology, config.seed, images.pixels_NCYX)
         pixels_NCYX = torch.from_numpy(images.pixels_NCYX)
         white = whitening(net, pixels_NCYX, config.whiten) if config.whiten else {}
-        return Task(source, net, None, LABELS, white)
-    corpus = open_corpus(folder, tokenizer, config.vocab_size, cache)
+        return Task(source, net, None, images.names, white)
+    corpus = open_corpus(folder, tokenizer, config.vocab_size, cache, columns)
     text, words = TextSource(corpus.tokens, config), corpus.tokenizer
     if config.model == "gpt2":
         heads = max(1, config.width // 32)

@@ -5,6 +5,7 @@ On several GPUs or machines: `torchrun --nproc-per-node 8 -m training.train --de
 """
 
 import argparse
+import errno
 import shlex
 import sys
 from dataclasses import replace
@@ -21,7 +22,9 @@ from training.loop import CHECKPOINT, Interrupted, Run, settled
 from training.policies import POLICIES
 from training.precision import PRECISIONS
 from training.presets import PRESETS
+from training.tables import Columns
 from training.task import prepare
+from training.whole import told
 
 OPTIONS = {
     "steps": int,
@@ -47,8 +50,11 @@ OPTIONS = {
 }
 
 
-LOCAL = ("--data", "--out", "--tokenizer", "--threads", "--report")
+COLUMNS = ("--image-column", "--label-column", "--text-column")
+LOCAL = ("--data", "--out", "--tokenizer", "--threads", "--report", *COLUMNS)
 """Options that name what is of one machine only."""
+INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
         "--data",
         help=f"folder of Parquet files; default {ENVIRONMENT}, else the Hugging Face hub",
     )
+    for name in COLUMNS:
+        p.add_argument(name, metavar="NAME", help="column of --data that is called otherwise")
     p.add_argument("--out", type=Path, help="folder of the run (default runs/<preset>)")
     p.add_argument("--tokenizer", type=Path, help="tokenizer.json to use instead of training one")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
@@ -108,15 +116,17 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser().parse_args(argv)
     world = World()
+    out = arguments.out or Path("runs") / arguments.preset
     try:
         config = configure(arguments)
         if arguments.threads:
             torch.set_num_threads(arguments.threads)
         device = local_device(arguments.device)
         world = join(config.batch, device)
-        out = arguments.out or Path("runs") / config.preset
+        columns = Columns(arguments.image_column, arguments.label_column, arguments.text_column)
+        folder = resolve(arguments.data)
         config = settled(config, out, device, world)
-        task = prepare(config, resolve(arguments.data), arguments.tokenizer, device, out)
+        task = prepare(config, folder, arguments.tokenizer, device, out, columns)
         run = Run(config, task, out, device, command_of(argv), world)
         if run.resumed and world.is_first:
             print(f"resuming {out} at step {run.trainer.step}", file=sys.stderr)
@@ -127,6 +137,12 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return 128 + interrupted.number
+    except OSError as error:
+        print(f"error: {told(error, out)}: {mend(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again", file=sys.stderr)
+        return INTERRUPTED
     finally:
         leave(world)
     if not world.is_first:
@@ -137,6 +153,12 @@ def main(argv: list[str] | None = None) -> int:
     if config.model not in BASELINES:
         print(f"next: python export/freeze.py {path.parent / CHECKPOINT}")
     return 0
+
+
+def mend(error: OSError) -> str:
+    if error.errno in FULL:
+        return "make room there, or choose another --out, and run it again"
+    return "choose another --out"
 
 
 def command_of(argv: list[str], module: str = "training.train") -> str:

@@ -1,6 +1,7 @@
 """How a run is watched and stopped: signals, and TensorBoard."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from luminanet.errors import MissingExtraError
+from training.whole import named
 
 
 @contextmanager
@@ -38,6 +40,7 @@ class NoBoard:
 
 @contextmanager
 def board(out: Path, wanted: bool) -> Iterator[Any]:
+    """TensorBoard's writer. Raises OSError when its files cannot be written."""
     if not wanted:
         yield NoBoard()
         return
@@ -45,8 +48,31 @@ def board(out: Path, wanted: bool) -> Iterator[Any]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtraError("tensorboard", "train") from error
-    writer = SummaryWriter(str(out / "tensorboard"))
+    folder = out / "tensorboard"
+    with _quiet_threads():
+        try:
+            writer = SummaryWriter(str(folder))
+            try:
+                yield writer
+            finally:
+                writer.close()
+        except OSError as error:
+            if error.filename:
+                raise
+            raise named(error, folder) from error
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """The writer's thread prints the trace of an OSError, which its caller raises too."""
+    plain = threading.excepthook
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        if not isinstance(found.exc_value, OSError):
+            plain(found)
+
+    threading.excepthook = hook
     try:
-        yield writer
+        yield
     finally:
-        writer.close()
+        threading.excepthook = plain

@@ -311,8 +311,8 @@ def test_the_log_of_another_run_is_refused() -> None:
 def test_a_log_that_is_missing_or_damaged_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not there"):
         read_events(tmp_path / "evolution.jsonl")
-    for text in ("nonsense", '{"event": 1}', "[1]"):
-        (tmp_path / "evolution.jsonl").write_text(text)
+    for text in (b"nonsense", b'{"event": 1}', b"[1]", b"\xff\xfe", b"[" * 100_000):
+        (tmp_path / "evolution.jsonl").write_bytes(text)
         with pytest.raises(CheckpointError, match="not an evolution log"):
             read_events(tmp_path / "evolution.jsonl")
 

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from luminanet.errors import DataError
-from luminanet.tokenizer import Tokenizer
+from luminanet.tokenizer import LONGEST_RUN, Tokenizer
 from tests.nets import SENTENCES, tiny_tokenizer
 from training import corpus as module
 from training.batches import HELD_OUT_TOKENS, TextSource, held_out_tokens
 from training.corpus import Corpus, open_corpus, sample
 from training.data import load_stories, read, story_files, tokenize
 from training.presets import PRESETS
+from training.tables import Columns
 
 SIZE = 300
 
@@ -105,12 +106,22 @@ def test_tokens_of_another_tokenizer_are_never_taken(stories: Path, tmp_path: Pa
     assert again.tokens.ids_N.tolist() != first.tokens.ids_N.tolist()
 
 
-@pytest.mark.parametrize("damage", ["cut", "no json", "odd json", "killed"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "longer", "other tokens", "no json", "odd json", "deep json", "killed"]
+)
 def test_what_a_killed_run_left_is_made_anew(stories: Path, tmp_path: Path, damage: str) -> None:
     first = made(stories, tmp_path).tokens.ids_N.tolist()
     match damage:
         case "cut":
             os.truncate(tmp_path / "tokens.bin", 10)
+        case "longer":
+            os.truncate(tmp_path / "tokens.bin", 2 * len(first) + 2)
+        case "other tokens":
+            content = bytearray((tmp_path / "tokens.bin").read_bytes())
+            content[7] ^= 1
+            (tmp_path / "tokens.bin").write_bytes(content)
+        case "deep json":
+            (tmp_path / "tokens.json").write_text("[" * 100_000)
         case "no json":
             (tmp_path / "tokens.json").unlink()
         case "odd json":
@@ -185,3 +196,49 @@ def test_what_cannot_be_made_is_a_clear_error(stories: Path, tmp_path: Path) -> 
             made(empty, cache)
     with pytest.raises(DataError, match="check --tokenizer"):
         made(stories, None, tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[" * 100_000, b"no JSON"])
+def test_a_tokenizer_that_is_none_is_told_with_its_file(
+    stories: Path, tmp_path: Path, content: bytes
+) -> None:
+    given = tmp_path / "tokenizer.json"
+    given.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        made(stories, None, given)
+    assert str(caught.value).startswith(f"the tokenizer {given} is damaged, or none: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_null_stories_leave_no_token_and_are_counted_once(
+    stories: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = made(stories, tmp_path / "plain").tokens.ids_N.tolist()
+    assert capsys.readouterr().err == ""
+    path = stories / "train-00001.parquet"
+    texts = pq.read_table(path)["text"].to_pylist()
+    pq.write_table(pyarrow.table({"text": [None, *texts, None]}), path)
+    found = made(stories, tmp_path / "run")
+    assert found.tokens.ids_N.tolist() == expected
+    assert capsys.readouterr().err == "rows that hold null and no story, left out: 2\n"
+    made(stories, tmp_path / "run")
+    assert capsys.readouterr().err == ""
+
+
+def test_tokens_of_another_column_are_never_taken(tmp_path: Path) -> None:
+    table = pyarrow.table({"one": SENTENCES, "two": SENTENCES[::-1]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    one, two, again = (
+        open_corpus(tmp_path, None, SIZE, tmp_path / "run", Columns(text=name))
+        for name in ("one", "two", "one")
+    )
+    assert one.tokens.ids_N.tolist() == again.tokens.ids_N.tolist() != two.tokens.ids_N.tolist()
+
+
+def test_a_long_word_is_encoded_whole(tmp_path: Path) -> None:
+    word = "ab" * (LONGEST_RUN + 10)
+    pq.write_table(pyarrow.table({"text": [word, "a b c"]}), tmp_path / "train.parquet")
+    found = made(tmp_path, None)
+    expected = tokenize([word, "a b c"], found.tokenizer)
+    assert found.tokens.ids_N.tolist() == expected.ids_N.tolist()
+    assert found.tokens.bytes == len(word) + 5

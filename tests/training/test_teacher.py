@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from luminanet.errors import CheckpointError, ConfigError
 from luminanet.tokenizer import Tokenizer
+from tests.damage import flip_a_bit
 from tests.datasets import write_images, write_stories
 from training.baselines.registry import thaw
 from training.batches import ImageSource, scale
@@ -73,11 +74,25 @@ def test_a_run_with_a_teacher_learns_from_it_and_says_so(
     assert "other settings (teacher)" in capsys.readouterr().err
 
 
+def test_a_damaged_or_diverged_teacher_is_a_clear_error(teacher: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ckpt.pt"
+    path.write_bytes(teacher.read_bytes())
+    flip_a_bit(path)
+    with pytest.raises(CheckpointError, match=r"is damaged .*Bad CRC"):
+        load(path)
+    raw = torch.load(teacher, weights_only=True)
+    name = next(name for name in raw["tensors"] if name.endswith("weight"))
+    raw["tensors"][name].view(-1)[0] = float("nan")
+    torch.save(raw, path)
+    with pytest.raises(CheckpointError, match=f"{name}.*training diverged"):
+        load(path)
+
+
 def test_a_missing_or_unfit_teacher_is_a_clear_error(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="train it first"):
         load(tmp_path / "ckpt.pt")
     (tmp_path / "ckpt.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match="is no checkpoint"):
         load(tmp_path / "ckpt.pt")
     with pytest.raises(ConfigError, match="not between 0 and 1"):
         replace(PRESETS["cifar10"], distill=1.5)

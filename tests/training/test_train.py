@@ -1,3 +1,4 @@
+import io
 import json
 import signal
 import subprocess
@@ -6,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
+from tests.damage import flip_a_bit
 from training import batches
 from training.batches import Batch
 from training.checkpoint import load
@@ -105,8 +110,7 @@ def test_a_run_that_is_killed_goes_on_from_its_last_save(
 
     with monkeypatch.context() as patch:
         patch.setattr(batches.ImageSource, "batch", dying)
-        with pytest.raises(KeyboardInterrupt):
-            train("cifar10", data, tmp_path / "parts")
+        assert train("cifar10", data, tmp_path / "parts") == 128 + signal.SIGINT
     assert train("cifar10", data, tmp_path / "parts") == 0
     one, two = (load(tmp_path / run / "ckpt.pt") for run in ("whole", "parts"))
     assert one.figures["held_out_loss"] == two.figures["held_out_loss"]
@@ -254,8 +258,97 @@ def test_a_tokenizer_that_is_not_there_is_a_clear_error(
     assert "check --tokenizer" in capsys.readouterr().err
 
 
+def test_an_interrupt_before_the_first_step_is_one_line(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("training.train.prepare", interrupted)
+    assert train("gpt2", data, tmp_path / "run") == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "interrupted: run the same command again\n"
+
+
+def test_columns_of_other_names_are_named_by_options(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cifar10", "tinystories"):
+        table = pq.read_table(data / name / "train.parquet")
+        table = table.rename_columns([f"my {column}" for column in table.column_names])
+        (tmp_path / name).mkdir()
+        pq.write_table(table, tmp_path / name / "train.parquet")
+    images = ["--image-column", "my img", "--label-column=my label"]
+    assert train("cifar10", tmp_path, tmp_path / "images") == 2
+    assert "(my img, my label) with --image-column" in capsys.readouterr().err
+    assert train("cifar10", tmp_path, tmp_path / "images", *images) == 0
+    assert train("gpt2", tmp_path, tmp_path / "text", "--text-column", "my text") == 0
+    assert train("cifar10", data, tmp_path / "plain") == 0
+    ours, plain = (load(tmp_path / run / "ckpt.pt") for run in ("images", "plain"))
+    assert ours.figures["held_out_loss"] == plain.figures["held_out_loss"]
+    assert ours.command == plain.command
+    assert train("cifar10", data, tmp_path / "images") == 0  # resumed: the same data
+
+
+def test_the_classes_of_the_data_are_those_of_the_checkpoint(data: Path, tmp_path: Path) -> None:
+    names = [f"digit {number}" for number in range(10)]
+    told = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+    table = pq.read_table(data / "cifar10" / "train.parquet")
+    table = table.replace_schema_metadata({b"huggingface": json.dumps(told).encode()})
+    pq.write_table(table, tmp_path / "train.parquet")
+    assert train("cifar10", tmp_path, tmp_path / "run") == 0
+    assert load(tmp_path / "run" / "ckpt.pt").labels == tuple(names)
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut", "another body", "no settings"])
+def test_a_damaged_state_is_never_resumed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    assert train("gpt2", data, tmp_path) == 0
+    path = tmp_path / "state.pt"
+    content, raw = path.read_bytes(), torch.load(path, weights_only=True)
+    match damage:
+        case "a flipped bit":
+            flip_a_bit(path)
+        case "cut":
+            path.write_bytes(content[:-300])
+        case "another body":
+            torch.save(raw | {"trainer": {"step": 12, "weights": [1]}}, path)
+        case "no settings":
+            torch.save({"a": 1}, path)
+    capsys.readouterr()
+    assert train("gpt2", data, tmp_path) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path} is ")
+    assert ("choose another --out" if damage == "no settings" else "damaged") in error
+    assert error.count("\n") == 1
+
+
+def test_a_state_of_other_options_names_those_that_are_not_there_any_more(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("gpt2", data, tmp_path) == 0
+    raw = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save(raw | {"config": raw["config"] | {"gone": 1}}, tmp_path / "state.pt")
+    assert train("gpt2", data, tmp_path) == 2
+    assert "other settings (gone)" in capsys.readouterr().err
+
+
+def test_pictures_of_one_colour_train_to_a_number(tmp_path: Path) -> None:
+    """A channel that is the same everywhere has no deviation to divide by."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(buffer, "PNG")
+    cells = {"img": [{"bytes": buffer.getvalue(), "path": None}] * 60, "label": [1, 2] * 30}
+    pq.write_table(pyarrow.table(cells), tmp_path / "train.parquet")
+    assert train("cifar10", tmp_path, tmp_path / "run") == 0
+    assert load(tmp_path / "run" / "ckpt.pt").figures["held_out_loss"] < 10
+
+
 def test_the_recorded_command_names_no_folder_of_this_machine() -> None:
     words = ["--preset", "gpt2", "--data", "/x", "--out=/y", "--threads", "2", "--steps", "9"]
+    words += ["--text-column", "story"]
     assert command_of(words) == "python -m training.train --preset gpt2 --steps 9"
 
 

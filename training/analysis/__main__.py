@@ -14,6 +14,7 @@ from training.analysis.page import Story, build
 from training.analysis.report import comparison, lines
 from training.analysis.similarity import compare
 from training.loop import EVENTS
+from training.whole import replacing, told
 
 PAGE = "topology.html"
 
@@ -29,14 +30,22 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    path: Path = arguments.checkpoint
     try:
-        loaded, net = _evolved(path)
-        other = _evolved(arguments.other)[1] if arguments.other else None
-        history, note = _history(arguments.events, path, net)
-    except LuminaNetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        page = _analyse(arguments)
+    except (LuminaNetError, OSError) as error:
+        said = f"{told(error)}: name another with --html" if isinstance(error, OSError) else error
+        print(f"error: {said}", file=sys.stderr)
         return 2
+    print(f"{page}: open it in a browser, it needs no network")
+    return 0
+
+
+def _analyse(arguments: argparse.Namespace) -> Path:
+    """Prints the report and writes the page. Raises LuminaNetError or OSError."""
+    path: Path = arguments.checkpoint
+    loaded, net = _evolved(path)
+    other = _evolved(arguments.other)[1] if arguments.other else None
+    history, note = _history(arguments.events, path, net)
     title = f"{loaded.name} ({path})"
     print("\n".join(lines(title, measure(net))))
     similarity = compare(net, other) if other else ()
@@ -47,10 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     shown = str(arguments.other) if other else ""
     story = Story(loaded.name, net, history, note, loaded.figures, shown, similarity)
     page: Path = arguments.html or path.with_name(PAGE)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(build(story), "utf-8")
-    print(f"{page}: open it in a browser, it needs no network")
-    return 0
+    with replacing(page) as file:
+        file.write(build(story).encode())
+    return page
 
 
 def _evolved(path: Path) -> tuple[checkpoint.Checkpoint, FrozenNet]:

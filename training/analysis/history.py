@@ -38,11 +38,15 @@ def read_events(path: Path) -> list[Event]:
     """Raises CheckpointError when the log is missing, damaged or of another version."""
     try:
         lines = path.read_text("utf-8").splitlines()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not there: train with evolution to write it") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not an evolution log of this version: {error}") from error
     try:
         return [Event(**json.loads(line)) for line in lines]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not an evolution log of this version: {error}") from error
 
 
