@@ -91,7 +91,7 @@ def measure(net: Net, given: Examples, batches: Sequence[int]) -> list[Row]:
     seconds: dict[tuple[str, Precision], dict[int, float]] = {key: {} for key in models}
     runtimes = {key: OrtCpu(model.SerializeToString(), 1, str(key)) for key, model in timed.items()}
     for batch in batches:
-        calls = {key: _bound(runtime, net, given, batch) for key, runtime in runtimes.items()}
+        calls = {key: bound(runtime, net, given, batch) for key, runtime in runtimes.items()}
         for key, found in interleaved(calls, ROUNDS).items():
             seconds[key][batch] = found
     return [
@@ -99,7 +99,7 @@ def measure(net: Net, given: Examples, batches: Sequence[int]) -> list[Row]:
     ]
 
 
-def _bound(runtime: OrtCpu, net: Net, given: Examples, batch: int) -> Callable[[], None]:
+def bound(runtime: OrtCpu, net: Net, given: Examples, batch: int) -> Callable[[], None]:
     """One forward of `batch` real inputs; GPT-2's cache is random, and updated in place."""
     feeds: dict[str, NDArray[Any]]
     presents: dict[str, NDArray[Any]] = {}

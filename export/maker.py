@@ -92,7 +92,7 @@ class Maker:
 
     def _unrolled(self, form: str) -> onnx.ModelProto:
         if form not in self._graphs:
-            self._graphs[form] = _unroll(self._net, form)
+            self._graphs[form] = unrolled(self._net, form)
         return self._graphs[form]
 
     def _calibrated(self, form: str) -> Ranges:
@@ -124,7 +124,8 @@ class Maker:
         return {"examples": found.examples, **{n: x + 0.0 for n, x in figures.items()}}  # no -0.0
 
 
-def _unroll(net: Net, form: str) -> onnx.ModelProto:
+def unrolled(net: Net, form: str) -> onnx.ModelProto:
+    """The graph in float32, in a form of the network's family."""
     if isinstance(net, Gpt2Net):
         return unroll_plain_gpt2(net) if form == PLAIN else unroll_gpt2(net)
     return unroll(net, Form(form))

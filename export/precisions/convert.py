@@ -17,6 +17,7 @@ import onnx
 
 from export.precisions.cpu import dynamic, tables, weight_only
 from export.precisions.half import BFLOAT16, FLOAT16, half
+from export.precisions.integers import OURS, Rounding
 from export.precisions.qdq import Ranges, quantised
 from export.precisions.rewrite import rewrite
 from luminanet.errors import ExportError
@@ -38,11 +39,15 @@ the shipped networks on held-out data (benchmarks/precision.md)."""
 
 
 def convert(
-    model: onnx.ModelProto, precision: Precision, calibration: Ranges | None = None
+    model: onnx.ModelProto,
+    precision: Precision,
+    calibration: Ranges | None = None,
+    how: Rounding = OURS,
 ) -> onnx.ModelProto:
     """`model` is a float32 graph of this exporter, nested graphs included.
 
     `calibration` (qdq.calibrate) is for qdq-int8 alone; without it that raises ExportError.
+    `how` weights of int8 and int8-batch are rounded: others are for comparison.
     """
     if precision is Precision.QDQ_INT8:
         if calibration is None:
@@ -50,10 +55,10 @@ def convert(
         return quantised(model, calibration)
     if precision is Precision.INT8:
         small = tables(model)
-        return rewrite(model, lambda body: weight_only(body, small))
+        return rewrite(model, lambda body: weight_only(body, small, how=how))
     if precision is Precision.INT8_BATCH:
         small = tables(model)
-        return rewrite(model, lambda body: dynamic(body, small))
+        return rewrite(model, lambda body: dynamic(body, small, how=how))
     if precision in HALVES:
         return rewrite(model, lambda body: half(body, HALVES[precision]))
     return model

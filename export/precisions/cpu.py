@@ -16,7 +16,7 @@ import onnx
 from onnx import helper
 
 from export.graph import MICROSOFT
-from export.precisions.integers import blocks, columns
+from export.precisions.integers import OURS, Rounding, blocks, columns
 from export.precisions.rewrite import FLOAT, Body, Nodes, Product, graphs, product
 
 BLOCK = 128
@@ -31,30 +31,41 @@ MIN_COLUMNS = 16
 """A narrower product (classes of images) gains no time and loses most of the accuracy."""
 MIN_TABLE = 65_536
 """A look-up table with fewer numbers is not worth its scales."""
+TABLE = Rounding(sums=False)
+"""Nobody sums over what is looked up."""
 MAX_LOOKUPS = 16
 """Rows of a table that one text may read at a time."""
 
 
 def weight_only(
-    body: Body, small: Set[str] = frozenset(), block: int = BLOCK, least: int = MIN_WEIGHTS
+    body: Body,
+    small: Set[str] = frozenset(),
+    block: int = BLOCK,
+    least: int = MIN_WEIGHTS,
+    how: Rounding = OURS,
 ) -> Nodes:
     """Large products as MatMulNBits (stacks of matrices: as in `dynamic`), tables in int8."""
-    integer = _Integer(body)
+    integer = _Integer(body, how)
     nodes: Nodes = []
     for node in body.nodes:
         found = product(body, node)
         if not found or not is_worth_it(found, least):
             nodes += lookup(body, node, small)
         elif found.weights_KN.ndim == 2:
-            nodes += _blockwise(body, found, block)
+            nodes += _blockwise(body, found, block, how)
         else:
             nodes += integer.product(found)
     return nodes
 
 
-def dynamic(body: Body, small: Set[str] = frozenset(), least: int = MIN_WEIGHTS_BATCH) -> Nodes:
+def dynamic(
+    body: Body,
+    small: Set[str] = frozenset(),
+    least: int = MIN_WEIGHTS_BATCH,
+    how: Rounding = OURS,
+) -> Nodes:
     """Large products on integers, tables in int8; x is quantised once for all its products."""
-    integer = _Integer(body)
+    integer = _Integer(body, how)
     nodes: Nodes = []
     for node in body.nodes:
         found = product(body, node)
@@ -65,11 +76,11 @@ def dynamic(body: Body, small: Set[str] = frozenset(), least: int = MIN_WEIGHTS_
     return nodes
 
 
-def _blockwise(body: Body, p: Product, block: int) -> Nodes:
+def _blockwise(body: Body, p: Product, block: int, how: Rounding) -> Nodes:
     inputs, outputs = p.weights_KN.shape
     size = min(block, max(MIN_BLOCK, 1 << (inputs - 1).bit_length()))
     key = (*p.key, size)
-    packed_NGJ, scales_NG = blocks(p.weights_KN, size)
+    packed_NGJ, scales_NG = blocks(p.weights_KN, size, how)
     packed = body.derive(p.weights, "int8", packed_NGJ, key)
     scales = body.derive(p.weights, "scales", scales_NG, key)
     bias = bias_of(body, p)
@@ -90,8 +101,8 @@ def _blockwise(body: Body, p: Product, block: int) -> Nodes:
 class _Integer:
     """Products on integers in one graph; remembers what is quantised already."""
 
-    def __init__(self, body: Body) -> None:
-        self.body = body
+    def __init__(self, body: Body, how: Rounding) -> None:
+        self.body, self.how = body, how
         self.quantised: dict[str, list[str]] = {}
 
     def product(self, p: Product) -> Nodes:
@@ -101,7 +112,7 @@ class _Integer:
             nodes = [helper.make_node("DynamicQuantizeLinear", [p.x], names, names[0])]
             self.quantised[p.x] = names
         x, x_scale, x_zero = self.quantised[p.x]
-        whole_KN, scales_N = columns(p.weights_KN)
+        whole_KN, scales_N = columns(p.weights_KN, self.how)
         weights = body.derive(p.weights, "int8", whole_KN, p.key)
         scales = body.derive(p.weights, "scales", scales_N, p.key)
         bias = bias_of(body, p)
@@ -142,7 +153,7 @@ def lookup(body: Body, node: onnx.NodeProto, small: Set[str]) -> Nodes:
     table_VK = body.weights(name)
     assert table_VK is not None
     size = max(MIN_BLOCK, 1 << (table_VK.shape[1] - 1).bit_length())
-    packed_VGJ, scales_VG = blocks(table_VK.T, size, keep_sums=False)
+    packed_VGJ, scales_VG = blocks(table_VK.T, size, TABLE)
     bytes_VK = packed_VGJ.reshape(len(table_VK), -1)[:, : table_VK.shape[1]]
     packed = body.derive(name, "rows/int8", bytes_VK)
     scales = body.derive(name, "rows/scales", scales_VG)

@@ -14,6 +14,8 @@ column is that of its largest pair, where others halve the range of every weight
 Shape legend: that of rewrite.py.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,11 +25,26 @@ LARGEST_PAIR = 128
 """Two neighbours that are 127 steps together are at most this when each is rounded up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """How weights become integers; others than the default are for comparison, or for hardware and
+    look-up tables that need less care."""
+
+    levels: int = LEVELS
+    pairs: bool = True
+    """Whether kernels that add pairs of products in 16 bits are exact."""
+    sums: bool = True
+    """Whether the sums over the inputs are kept."""
+
+
+OURS = Rounding()
+
+
 def blocks(
-    weights_KN: NDArray[np.float32], size: int, keep_sums: bool = True
+    weights_KN: NDArray[np.float32], size: int, how: Rounding = OURS
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Weights [N, G, J] as bytes around 128 and their scales [N, G], as MatMulNBits reads them
-    (its kernels do not saturate). Sums are kept block by block, or not, for tables to look up.
+    """Weights [N, G, J] as bytes around 128 and their scales [N, G], as MatMulNBits reads them; its
+    kernels do not saturate. Sums are those of a block.
 
     A last block that is not full is filled with zeros.
     """
@@ -36,24 +53,22 @@ def blocks(
     padded_NK = np.zeros((outputs, count * size), np.float32)
     padded_NK[:, :inputs] = weights_KN.T
     blocks_NGJ = padded_NK.reshape(outputs, count, size)
-    scales_NG = _scales(np.abs(blocks_NGJ).max(-1))
+    scales_NG = _scales(np.abs(blocks_NGJ).max(-1), how.levels)
     steps_NGJ = (blocks_NGJ / scales_NG[..., None]).astype(np.float32)
-    whole_NGJ = rounded(steps_NGJ, -1) if keep_sums else np.rint(steps_NGJ)
+    whole_NGJ = rounded(steps_NGJ, -1) if how.sums else np.rint(steps_NGJ)
     return (whole_NGJ + 128).astype(np.uint8), scales_NG
 
 
 def columns(
-    weights_KN: NDArray[np.float32], pairs: bool = True
+    weights_KN: NDArray[np.float32], how: Rounding = OURS
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights as integers [.., K, N], and a scale [N] for each column.
-
-    `pairs`: such that kernels which add pairs of products in 16 bits are exact. Without it each
-    weight has the whole range, for hardware that needs no such care.
-    """
-    largest = largest_pairs(weights_KN) if pairs else np.abs(weights_KN)
-    scales_N = _scales(largest.max(tuple(range(weights_KN.ndim - 1))))
-    whole_KN = rounded(weights_KN / scales_N, -2).clip(-LEVELS, LEVELS)
-    assert not pairs or largest_pairs(whole_KN).max(initial=0) <= LARGEST_PAIR
+    """Weights as integers [.., K, N], and a scale [N] for each column."""
+    largest = largest_pairs(weights_KN) if how.pairs else np.abs(weights_KN)
+    scales_N = _scales(largest.max(tuple(range(weights_KN.ndim - 1))), how.levels)
+    steps_KN = weights_KN / scales_N
+    whole_KN = rounded(steps_KN, -2) if how.sums else np.rint(steps_KN)
+    whole_KN = whole_KN.clip(-how.levels, how.levels)
+    assert not how.pairs or largest_pairs(whole_KN).max(initial=0) <= LARGEST_PAIR
     return whole_KN.astype(np.int8), scales_N
 
 
@@ -82,6 +97,6 @@ def rounded(steps: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     return np.asarray(nearest + up - down, np.float32)
 
 
-def _scales(largest: NDArray[np.float32]) -> NDArray[np.float32]:
+def _scales(largest: NDArray[np.float32], levels: int) -> NDArray[np.float32]:
     """What an integer step is worth; 1 where all weights are zero."""
-    return np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
+    return np.where(largest > 0, largest / levels, 1).astype(np.float32)

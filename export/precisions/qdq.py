@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from export.precisions.cpu import is_worth_it
-from export.precisions.integers import LEVELS, columns
+from export.precisions.integers import LEVELS, Rounding, columns
 from export.precisions.rewrite import FLOAT, Body, Nodes, Product, product, rewrite
 from export.running import Session
 
@@ -22,6 +22,8 @@ Feeds = Mapping[str, NDArray[Any]]
 Ranges = Mapping[str, float]
 """Tensor -> its largest absolute value; what is larger is clipped to it."""
 MIN_WEIGHTS = 4_096
+WHOLE_RANGE = Rounding(pairs=False)
+"""TensorRT adds all products in 32 bits."""
 
 
 def calibrate(model: onnx.ModelProto, batches: Iterable[Feeds]) -> Ranges:
@@ -87,7 +89,7 @@ def _pair(body: Body, x: str, largest: float) -> tuple[str, Nodes]:
 
 
 def _product(body: Body, p: Product, x: str) -> Nodes:
-    whole_KN, scales_N = columns(p.weights_KN, pairs=False)
+    whole_KN, scales_N = columns(p.weights_KN, WHOLE_RANGE)
     made = [
         body.derive(p.weights, kind, array, p.key)
         for kind, array in (("int8", whole_KN), ("scales", scales_N), ("zeros", _zeros(scales_N)))

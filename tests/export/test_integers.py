@@ -1,7 +1,5 @@
 """Integers for weights: near them, with their sums, and safe where products saturate."""
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 import pytest
@@ -9,13 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from export.graph import Graph
-from export.precisions import cpu, integers
+from benchmarks.integers import PLAIN
+from export.graph import MICROSOFT, Graph
+from export.precisions import integers
 from export.precisions.assess import Assessment, answer, assess, check
 from export.precisions.convert import convert
-from export.precisions.integers import LEVELS, blocks, columns, largest_pairs, rounded
+from export.precisions.integers import (
+    LEVELS,
+    OURS,
+    Rounding,
+    blocks,
+    columns,
+    largest_pairs,
+    rounded,
+)
 from export.precisions.saturation import saturated, saturating
 from luminanet.errors import VerificationError
+from luminanet.machine import cpu
 from luminanet.manifest import Precision
 from tests.export.test_precision import INT8, NETS, graph_of, inputs_of, ops, run
 
@@ -28,13 +36,6 @@ def random_weights(inputs: int, outputs: int) -> NDArray[np.float32]:
     return weights_KN
 
 
-def plain_columns(weights_KN: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Each weight rounded by itself, with the whole range: what saturates."""
-    largest = np.abs(weights_KN).max(tuple(range(weights_KN.ndim - 1)))
-    scales_N = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
-    return np.rint(weights_KN / scales_N).astype(np.int8), scales_N
-
-
 @given(*SIZES)
 def test_quantised_weights_are_a_step_away_at_most_and_their_sums_half_a_step(
     inputs: int, outputs: int, size: int
@@ -45,8 +46,8 @@ def test_quantised_weights_are_a_step_away_at_most_and_their_sums_half_a_step(
     apart_NGJ = (packed_NGJ - 128.0) - padded_NK.reshape(packed_NGJ.shape) / scales_NG[..., None]
     assert (np.abs(apart_NGJ) < 1.001).all()
     assert (np.abs(apart_NGJ.sum(-1)) < 0.51).all()
-    for pairs in (True, False):
-        whole_KN, scales_N = columns(weights_KN, pairs)
+    for how in (OURS, Rounding(pairs=False)):
+        whole_KN, scales_N = columns(weights_KN, how)
         apart_KN = whole_KN - weights_KN / scales_N
         assert (np.abs(apart_KN) < 1.001).all()
         assert (np.abs(apart_KN.sum(0)) < 0.51).all()
@@ -54,7 +55,7 @@ def test_quantised_weights_are_a_step_away_at_most_and_their_sums_half_a_step(
 
 def test_rows_of_tables_are_half_a_step_away_at_most() -> None:
     weights_KN = random_weights(200, 30)
-    packed_NGJ, scales_NG = blocks(weights_KN, 128, keep_sums=False)
+    packed_NGJ, scales_NG = blocks(weights_KN, 128, Rounding(sums=False))
     back_NGJ = (packed_NGJ.astype(np.float32) - 128) * scales_NG[..., None]
     back_KN = back_NGJ.reshape(30, -1)[:, :200].T
     steps_KN = np.repeat(scales_NG, 128, axis=1)[:, :200].T
@@ -99,13 +100,35 @@ def test_kernels_that_saturate_lose_what_two_large_products_have_above_16_bits(i
     assert saturated(x, whole) == [[rest]]
 
 
+@pytest.mark.parametrize("rows", [1, 4, 32])
+@pytest.mark.parametrize("inputs", [2, 64, 97])
+def test_the_kernels_of_this_cpu_are_exact_or_those_of_the_formula(rows: int, inputs: int) -> None:
+    rng = np.random.default_rng(inputs)
+    whole = rng.integers(-127, 128, (inputs, 40)).astype(np.int8)
+    x = rng.integers(0, 256, (rows, inputs)).astype(np.uint8)
+    graph = Graph("kernel")
+    graph.input("x", np.uint8, ["batch", inputs])
+    operands = {
+        "w": whole,
+        "x_scale": np.array(1, np.float32),
+        "scales": np.ones(40, np.float32),
+        "zero": np.array(0, np.uint8),
+    }
+    constants = [graph.constant(name, array) for name, array in operands.items()]
+    graph.node("MatMulIntegerToFloat", ["x", *constants], "y", domain=MICROSOFT)
+    graph.output("y", np.float32, ["batch", 40])
+    (found,) = run(graph.build(), {"x": x})
+    exact = np.array_equal(found, x.astype(int) @ whole.astype(int))
+    assert exact or np.array_equal(found, saturated(x, whole))
+    assert exact or not cpu().has_vnni, "a CPU with VNNI adds in 32 bits"
+
+
 @pytest.mark.parametrize("stack", [(), (3,)])
 @pytest.mark.parametrize("inputs", [64, 97])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_saturating_graph_computes_the_formula(
-    stack: tuple[int, ...], inputs: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+    stack: tuple[int, ...], inputs: int, bias: bool
 ) -> None:
-    monkeypatch.setattr(cpu, "columns", plain_columns)
     rng = np.random.default_rng(0)
     weights = np.abs(rng.normal(size=(*stack, inputs, 200))).astype(np.float32)
     graph = Graph("one")
@@ -115,13 +138,13 @@ def test_a_saturating_graph_computes_the_formula(
         operands.append(graph.constant("bias", np.arange(200, dtype=np.float32)))
     graph.node("Gemm" if len(operands) > 2 else "MatMul", operands, "y")
     graph.output("y", np.float32, [*stack, "batch", 200])
-    made = saturating(convert(graph.build(), Precision.INT8_BATCH))
+    made = saturating(convert(graph.build(), Precision.INT8_BATCH, how=PLAIN))
     assert "MatMulIntegerToFloat" not in ops(made)
     onnx.checker.check_model(made)
     x = rng.random((*stack, 5, inputs), dtype=np.float32) * 255
     x.reshape(-1)[:2] = 0, 255  # one step of x is 1, and its zero 0
     (found,) = run(made, {"x": x})
-    whole, scales = plain_columns(weights)
+    whole, scales = columns(weights, PLAIN)
     bytes_ = np.rint(x).astype(np.uint8).reshape(-1, 5, inputs)
     matrices = whole.reshape(-1, inputs, 200)
     expected = [saturated(b, m) * scales for b, m in zip(bytes_, matrices, strict=True)]
@@ -129,10 +152,10 @@ def test_a_saturating_graph_computes_the_formula(
     np.testing.assert_allclose(found.reshape(-1, 5, 200), np.stack(expected) + constant, rtol=1e-5)
 
 
-def saturating_error(kind: str, precision: Precision) -> Assessment:
+def saturating_error(kind: str, precision: Precision, how: Rounding = OURS) -> Assessment:
     net, inputs = NETS[kind](), inputs_of(kind)
     targets = np.zeros(inputs.shape if kind == "gpt2" else len(inputs), np.int64)
-    made = saturating(convert(graph_of(net), precision))
+    made = saturating(convert(graph_of(net), precision, how=how))
     return assess(made, net, inputs, answer(net, inputs, targets))
 
 
@@ -143,32 +166,25 @@ def test_int8_is_right_on_a_cpu_that_saturates(kind: str, precision: Precision) 
 
 
 @pytest.mark.parametrize("kind", NETS)
-def test_weights_with_the_whole_range_are_found_wrong_there(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_with_the_whole_range_are_found_wrong_there(kind: str) -> None:
     right = saturating_error(kind, Precision.INT8_BATCH)
-    monkeypatch.setattr(cpu, "columns", plain_columns)
-    wrong = saturating_error(kind, Precision.INT8_BATCH)
+    wrong = saturating_error(kind, Precision.INT8_BATCH, PLAIN)
     assert wrong.typical > 1.3 * right.typical
 
 
-def test_a_graph_whose_products_saturate_badly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "columns", plain_columns)
+def test_a_graph_whose_products_saturate_badly_is_refused() -> None:
     with pytest.raises(VerificationError, match="from the numpy reference"):
-        check(saturating_error("gpt2", Precision.INT8_BATCH), Precision.INT8_BATCH)
+        check(saturating_error("gpt2", Precision.INT8_BATCH, PLAIN), Precision.INT8_BATCH)
 
 
-Columns = Callable[[NDArray[np.float32]], tuple[NDArray[np.int8], NDArray[np.float32]]]
-
-
-@pytest.mark.parametrize("ways", [columns, plain_columns])
-def test_inputs_that_move_together_cost_less_when_sums_are_kept(ways: Columns) -> None:
+@pytest.mark.parametrize("how", [OURS, PLAIN])
+def test_inputs_that_move_together_cost_less_when_sums_are_kept(how: Rounding) -> None:
     rng = np.random.default_rng(0)
     weights_KN = rng.normal(size=(192, 64)).astype(np.float32)
     x_BK = rng.normal(size=(100, 1)) + 0.1 * rng.normal(size=(100, 192))
-    whole_KN, scales_N = ways(weights_KN)
+    whole_KN, scales_N = columns(weights_KN, how)
     error = np.abs(x_BK @ (whole_KN * scales_N - weights_KN)).mean()
-    assert (error < 0.02) == (ways is columns), error
+    assert (error < 0.02) == (how is OURS), error
 
 
 def test_the_limits_fit_each_other() -> None:

@@ -7,9 +7,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from benchmarks.integers import PLAIN
 from export import probing
 from export.pack import Label
-from export.precisions import cpu
+from export.precisions.convert import convert
 from export.precisions.rewrite import graphs
 from export.precisions.saturation import saturating
 from export.running import CUDA, Session
@@ -18,8 +19,7 @@ from luminanet import gpt2, reference
 from luminanet.artifact import Artifact, write
 from luminanet.errors import DeviceError
 from luminanet.gpt2 import Gpt2Config
-from luminanet.manifest import MODEL
-from tests.export.test_integers import plain_columns
+from luminanet.manifest import MODEL, Precision
 from tests.export.test_precision import NETS, image_net, text_net
 from tests.nets import random_gpt2, tiny_tokenizer, write_artifact
 
@@ -106,12 +106,10 @@ def test_every_graph_that_was_damaged_is_told(
         assert set(told) <= {file, *(f for f in files if file == MODEL and f.startswith("decode"))}
 
 
-def test_weights_that_saturate_are_found_by_probes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cpu, "columns", plain_columns)
+def test_weights_that_saturate_are_found_by_probes(tmp_path: Path) -> None:
     at, file = artifact(tmp_path / "a", "gpt2"), "model.int8-batch.onnx"
-    made = saturating(onnx.load_model_from_string(at.read(file)))
+    plain = onnx.load_model_from_string(at.read(MODEL))
+    made = saturating(convert(plain, Precision.INT8_BATCH, how=PLAIN))
     files = {name: at.read(name) for name in at.manifest.files or {}}
     write(at.directory, at.manifest, files | {file: made.SerializeToString()})
     ratios = {one.file: one.ratio or 0.0 for one in probing.check(Artifact.open(at.directory))}

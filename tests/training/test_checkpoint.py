@@ -191,7 +191,7 @@ def test_weights_of_a_diverged_run_are_refused(
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_figure_that_is_no_number_is_named(tmp_path: Path, value: float) -> None:
     path = changed(tmp_path / "ckpt.pt", lambda raw: raw["figures"].update(held_out_loss=value))
-    with pytest.raises(CheckpointError, match="the figure held_out_loss is .*: training diverged"):
+    with pytest.raises(CheckpointError, match=r"the figure held_out_loss is .*: training diverged"):
         load(path)
 
 
