@@ -1,5 +1,7 @@
 """Integers for weights: near them, with their sums, and safe where products saturate."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -108,7 +110,7 @@ def test_the_kernels_of_this_cpu_are_exact_or_those_of_the_formula(rows: int, in
     x = rng.integers(0, 256, (rows, inputs)).astype(np.uint8)
     graph = Graph("kernel")
     graph.input("x", np.uint8, ["batch", inputs])
-    operands = {
+    operands: dict[str, NDArray[Any]] = {
         "w": whole,
         "x_scale": np.array(1, np.float32),
         "scales": np.ones(40, np.float32),
