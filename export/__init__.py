@@ -12,12 +12,13 @@ Reading order:
     choose             which form: a cost model, or a measurement (timing)
     baseline           GPT-2 -> graph; plain_gpt2 of standard operators, for TensorRT
     verify             graph against the numpy reference, by onnxruntime (running)
-    precisions/        the same graph in int8, fp16, bf16; what that loses
+    precisions/        the same graph in int8, fp16, bf16; what that loses (integers: how weights
+                       are rounded; saturation: what CPUs without VNNI would make of them)
     examples           real inputs, which assess and calibrate
     variants           network -> all graphs of an artifact
+    probing            what the reference answers, for machines to come; an artifact tried here
     pack               graphs -> the files of an artifact
     huggingface        a GPT-2 directory -> network (gpt2_config, weight_files, json_files)
-    finite             weights that are numbers
     freeze             the command line: these arrows in order (command: how it ends)
     show               an artifact, for people
 

@@ -11,6 +11,7 @@ Reading order, from the edge inwards and out again:
       memory         a ceiling over what loading and first runs may take
       runtime        the one narrow door to onnxruntime; a graph for each batch size
       plan           the same door to TensorRT
+    selftest       every graph, tried on the artifact's probes
     service        an engine for each model, and the life of them all
       engine         a thread behind a bounded queue; results go to asyncio once per step
       scheduler      text: continuous batching
@@ -18,6 +19,7 @@ Reading order, from the edge inwards and out again:
         transcript     tokens -> text, and stop strings
       classifier     images: micro-batching
         images         bytes of a picture -> pixels
+          containers, orientation, colours    what a file may hold, which way is up, and sRGB
     app            create_app(settings, models): routes, middleware, errors
       routes         /generate and /classify
         schemas        bodies and answers
