@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from luminanet.errors import ConfigError, LuminaNetError
-from training.config import TrainConfig
+from training.config import TrainConfig, completed
 from training.loop import Interrupted
 
 HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ def stored(path: Path, config: TrainConfig) -> dict[str, Any] | None:
     if not path.exists():
         return None
     raw = json.loads(path.read_text("utf-8"))
-    if raw["config"] != config.to_dict():
+    if completed(raw["config"]) != config.to_dict():
         raise ConfigError(f"{path} is of a run with other settings: choose another --out")
     result: dict[str, Any] = raw["result"]
     return result

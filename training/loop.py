@@ -18,7 +18,7 @@ from tqdm import tqdm
 from luminanet.errors import CheckpointError
 from luminanet.frozen import FrozenNet
 from training import checkpoint
-from training.config import TrainConfig
+from training.config import TrainConfig, completed
 from training.distributed import World
 from training.evolve import Event, event_steps, evolve
 from training.network import Network
@@ -72,10 +72,10 @@ class Run:
         if not path.exists():
             return False
         raw = checkpoint.read_torch(path)
-        saved = raw.get("config")
+        saved = completed(raw.get("config") or {})
         if saved != self.config.to_dict():
             wanted = self.config.to_dict()
-            odd = sorted(k for k in wanted if (saved or {}).get(k) != wanted[k])
+            odd = sorted(k for k in wanted if saved.get(k) != wanted[k])
             raise CheckpointError(
                 f"{path} belongs to a run with other settings ({', '.join(odd)}): "
                 "give them again to resume it, or choose another --out"

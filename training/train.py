@@ -30,6 +30,9 @@ OPTIONS = {
     "learning_rate": float,
     "optimizer": str,
     "weight_decay": float,
+    "beta2": float,
+    "warmup": float,
+    "final_rate": float,
     "dropout": float,
     "habit_dropout": float,
     "mixup": float,
@@ -41,6 +44,8 @@ OPTIONS = {
     "vocab_size": int,
     "width": int,
     "layers": int,
+    "head_width": int,
+    "deviation": float,
     "channel": int,
     "check_every": int,
 }

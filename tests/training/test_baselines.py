@@ -47,6 +47,10 @@ def test_it_starts_as_gpt2_does() -> None:
     assert abs(net.tensors["h.0.mlp.c_proj.weight"].std() - 0.01) < 0.001
     assert (net.tensors["ln_f.weight"] == 1).all()
     assert not net.tensors["h.1.attn.c_attn.bias"].any()
+    wide = Gpt2(CONFIG, seed=1, deviation=0.04).freeze()
+    for name, value in net.tensors.items():
+        scale = 1 if value.ndim == 1 else 2
+        assert np.allclose(wide.tensors[name], scale * value), name
 
 
 # ---------------------------------------------------------------------- image networks
