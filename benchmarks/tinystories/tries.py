@@ -90,22 +90,52 @@ class Tried:
         return cls(**{**raw, "what": Try(**raw["what"]), "curve": curve})
 
 
-GRID = {
-    64: (2e-3, 3e-3, 5e-3, 8e-3, 1.2e-2),
-    128: (2e-3, 3e-3, 5e-3, 8e-3),
-    256: (8e-4, 1.2e-3, 2e-3, 3e-3),
-    192: (1.2e-3, 2e-3, 3e-3, 5e-3),
-    384: (8e-4, 1.2e-3, 2e-3, 3e-3),
+SHIPPED = (2e-3, 3e-3, 5e-3, 8e-3, 1.2e-2)
+"""Rates for the recipe as it was shipped, at width 64."""
+WARMUP = 0.4
+SPREAD = {64: 0.07, 128: 0.05, 192: 0.04, 256: 0.035, 384: 0.03}
+"""Width of a GPT-2 -> deviation of its first weights: the paper's 0.02 at a width of 768, such that
+sums over a row have the same spread (0.02 sqrt(768 / width), rounded)."""
+RATES = {
+    128: (5e-3, 8e-3, 1.2e-2),
+    384: (3e-3, 5e-3, 8e-3),
+    64: (5e-3, 8e-3, 1.2e-2),
+    256: (3e-3, 5e-3, 8e-3),
 }
-"""Width of a GPT-2 -> learning rates; the last of the widest is the one it was shipped with."""
+"""Width -> learning rates that are tried with both of these."""
+
+
+def mended(width: int, rate: float, **changes: Any) -> Try:
+    """A try of GPT-2 with a longer warm-up and first weights that fit the width."""
+    return Try(GPT2, width, rate, **{"warmup": WARMUP, "deviation": SPREAD[width], **changes})
+
+
 _LISTED = (
-    *(Try(GPT2, 64, rate) for rate in GRID[64]),
+    *(Try(GPT2, 64, rate) for rate in SHIPPED),
     Try(GPT2, 128, 3e-3),
     Try(GPT2, 128, 3e-3, deviation=0.05),
     Try(GPT2, 128, 3e-3, warmup=0.2),
-    Try(GPT2, 128, 3e-3, head_width=64),
-    Try(GPT2, 128, 3e-3, beta2=0.95),
-    *(Try(GPT2, width, rate) for width, rates in GRID.items() for rate in rates),
+    Try(GPT2, 128, 3e-3, deviation=0.1),
+    Try(GPT2, 128, 3e-3, deviation=0.1, warmup=0.2),
+    Try(GPT2, 128, 3e-3, deviation=0.05, warmup=0.2),
+    Try(GPT2, 128, 5e-3, deviation=0.05, warmup=0.2),
+    Try(GPT2, 128, 8e-3, deviation=0.05, warmup=0.2),
+    Try(GPT2, 128, 8e-3, deviation=0.035, warmup=0.2),
+    mended(128, 8e-3),
+    Try(GPT2, 384, 3e-3, deviation=0.05, warmup=0.2),
+    mended(384, 3e-3, warmup=0.2),
+    mended(128, 1.2e-2),
+    mended(384, 5e-3),
+    mended(128, 8e-3, beta2=0.95),
+    Try(LUMINANET, 112, 5e-3),
+    Try(GPT2, 384, 3e-3),
+    *(mended(width, rate) for width, rates in RATES.items() for rate in rates),
+    mended(128, 8e-3, weight_decay=0.01),
+    mended(128, 8e-3, weight_decay=0.3),
+    mended(128, 8e-3, head_width=64),
+    mended(128, 8e-3, dropout=0.1),
+    Try(LUMINANET, 112, 8e-3),
+    Try(LUMINANET, 112, 3e-3),
 )
 TRIES = tuple(dict.fromkeys(_LISTED))
 """In the order in which they are done."""

@@ -8,7 +8,7 @@ from math import exp, log
 import numpy as np
 
 from benchmarks.report import table
-from benchmarks.tinystories.tries import GPT2, STEPS, Tried, Try
+from benchmarks.tinystories.tries import GPT2, SPREAD, STEPS, WARMUP, Tried, Try, mended
 
 SIDES = {True: "GPT-2", False: "LuminaNet"}
 
@@ -58,7 +58,8 @@ def counts(known: Sequence[Tried]) -> str:
 
 def by_width(known: Sequence[Tried]) -> dict[int, list[Tried]]:
     """The tries that differ in width and rate alone, by both."""
-    plain = [t for t in known if t.what == Try(GPT2, t.what.width, t.what.rate)]
+    plain = [t for t in known if t.what.width in SPREAD]
+    plain = [t for t in plain if t.what == mended(t.what.width, t.what.rate)]
     plain.sort(key=lambda t: (t.what.width, t.what.rate))
     return {width: list(own) for width, own in groupby(plain, lambda t: t.what.width)}
 
@@ -99,9 +100,11 @@ def _cell(tried: Tried, best: Tried) -> str:
 def rule(widths: Mapping[int, Sequence[Tried]]) -> str:
     tops = {width: optimum(tries) for width, tries in widths.items()}
     found = {width: top.rate for width, top in tops.items() if top.inside}
+    spread = ", ".join(f"{SPREAD[width]} at {width}" for width in widths)
     text = (
-        f"{STEPS} steps. The best rate is the lowest point of a parabola through the best try and "
-        "its neighbours, in logarithms.\n"
+        f"{STEPS} steps, warm-up {WARMUP:.0%} of them, first weights of deviation {spread}. The "
+        "best rate is the lowest point of a parabola through the best try and its neighbours, in "
+        "logarithms.\n"
     )
     if len(found) < 2:
         return text
