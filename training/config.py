@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -12,7 +12,7 @@ from training.precision import AUTO, BF16, PRECISIONS
 from training.seedings import SEEDINGS
 
 BEFORE: Mapping[str, Any] = {"precision": BF16}
-"""Settings that older runs do not name, and what those did."""
+"""Settings that older runs do not name, and what those did where it is not the default."""
 
 
 class DataSet(StrEnum):
@@ -82,6 +82,9 @@ class TrainConfig:
     weight_decay: float = 0.05
     beta2: float = 0.99
     warmup: float = 0.05
+    """Share of the run in which the learning rate rises."""
+    final_rate: float = 0.0
+    """Share of the peak at which the cosine of the learning rate ends."""
     ema: float = 0.998
     gate_rate: float = 5.0
     """Learning rate of the gates relative to the other weights."""
@@ -106,6 +109,10 @@ class TrainConfig:
     width: int = 128
     layers: int = 1
     """Of a gpt2."""
+    head_width: int = 32
+    """Of a gpt2: it has width / head_width heads."""
+    deviation: float = 0.02
+    """Of a gpt2's first weights; the paper's, chosen for a width of 768 and more."""
     channel: int = 64
     seeding: str = ""
     """The topology that the run starts from (seedings.py)."""
@@ -130,6 +137,8 @@ class TrainConfig:
             raise ConfigError("seconds must not be negative")
         if not 0 < self.learning_rate < 1:
             raise ConfigError(f"learning rate {self.learning_rate} is not between 0 and 1")
+        if not (0 < self.beta2 < 1 and 0 <= self.warmup < 1 and 0 <= self.final_rate <= 1):
+            raise ConfigError("beta2, warmup and final rate must be between 0 and 1")
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError(f"optimizer {self.optimizer!r} is none of {list(OPTIMIZERS)}")
         if self.precision not in PRECISIONS:
@@ -154,6 +163,10 @@ class TrainConfig:
             raise ConfigError("a text LuminaNet alone has habits: leave out --habit-dropout")
         if self.layers < 1 or (self.layers > 1 and self.model != "gpt2"):
             raise ConfigError("layers are for a gpt2, one at least: leave out --layers")
+        if self.head_width < 1 or self.deviation <= 0:
+            raise ConfigError("heads must be 1 wide at least, and weights deviate by more than 0")
+        if self.model != "gpt2" and (self.head_width, self.deviation) != (32, 0.02):
+            raise ConfigError("only a gpt2 has them: leave out --head-width and --deviation")
         if self.model == "luminanet" and self.seeding not in SEEDINGS:
             raise ConfigError(f"seeding {self.seeding!r} is none of {sorted(SEEDINGS)}")
         text_only = self.evolution is not None and (
@@ -183,7 +196,7 @@ class TrainConfig:
     def differing(self, saved: Mapping[str, Any]) -> list[str]:
         """Names of the settings that a saved `to_dict` has otherwise. The precision `auto` is that
         of any run."""
-        before = {**BEFORE, **saved}
+        before = completed(saved)
         wanted = self.to_dict()
         if self.precision == AUTO:
             before["precision"] = AUTO
@@ -193,6 +206,17 @@ class TrainConfig:
         """Plain JSON types only."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
+
+
+def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as `to_dict` of an earlier version gave it, with the options that came
+    since: their defaults, or BEFORE, are what all runs before them did."""
+    defaults = {f.name: f.default for f in fields(TrainConfig) if f.default is not MISSING}
+    defaults |= BEFORE
+    evolution = saved.get("evolution")
+    if evolution is not None:
+        evolution = json.loads(json.dumps(asdict(EvolutionConfig()))) | evolution
+    return defaults | dict(saved) | {"evolution": evolution}
 
 
 # Of the networks in training.baselines.registry, for AdamW with batches of 512. 2e-3 serves

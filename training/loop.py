@@ -18,7 +18,7 @@ from tqdm import tqdm
 from luminanet.errors import CheckpointError
 from luminanet.frozen import FrozenNet
 from training import checkpoint
-from training.config import BEFORE, TrainConfig
+from training.config import TrainConfig, completed
 from training.distributed import World
 from training.evolve import Event, event_steps, evolve
 from training.network import Network
@@ -61,7 +61,7 @@ def settled(
     if world.is_first and (out / STATE).exists():
         saved = read_torch(out / STATE).get("config")
         if isinstance(saved, dict):  # Run says what is wrong with any other
-            chosen = saved.get("precision", BEFORE["precision"])
+            chosen = completed(saved)["precision"]
     return replace(config, precision=world.from_first(chosen))
 
 

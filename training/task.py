@@ -67,7 +67,7 @@ def prepare(
     corpus = open_corpus(folder, tokenizer, config.vocab_size, cache, columns)
     text, words = TextSource(corpus.tokens, config), corpus.tokenizer
     if config.model == "gpt2":
-        heads = max(1, config.width // 32)
+        heads = max(1, config.width // config.head_width)
         sizes = (config.context, config.width, heads, config.layers)
         first: First = Gpt2Config(words.vocab_size, *sizes)
     else:
@@ -83,7 +83,7 @@ def build(task: Task, config: TrainConfig) -> Model:
     first = task.first_net
     match first:
         case Gpt2Config():
-            return Gpt2(first, config.seed, config.dropout)
+            return Gpt2(first, config.seed, config.dropout, config.deviation)
         case Recipe():
             return Baseline(first, config.seed)
         case FrozenNet():

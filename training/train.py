@@ -34,6 +34,9 @@ OPTIONS = {
     "learning_rate": float,
     "optimizer": str,
     "weight_decay": float,
+    "beta2": float,
+    "warmup": float,
+    "final_rate": float,
     "dropout": float,
     "habit_dropout": float,
     "mixup": float,
@@ -45,6 +48,8 @@ OPTIONS = {
     "vocab_size": int,
     "width": int,
     "layers": int,
+    "head_width": int,
+    "deviation": float,
     "channel": int,
     "check_every": int,
 }

@@ -137,14 +137,15 @@ class Trainer:
         return self.config.done(self.step, self.seconds)
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine down to MIN_RATE of the peak."""
+        """Linear warm-up, then a cosine down to the final rate, MIN_RATE of the peak at least."""
         done = min(self.done, 1.0)
         if done < self.config.warmup:
             return self.config.learning_rate * (done / self.config.warmup)
         cosine = 0.5 * (
             1 + math.cos(math.pi * (done - self.config.warmup) / (1 - self.config.warmup))
         )
-        return self.config.learning_rate * max(cosine, MIN_RATE)
+        final = self.config.final_rate
+        return self.config.learning_rate * max(final + (1 - final) * cosine, MIN_RATE)
 
     def train(self, batch: Batch) -> float:
         """One step; returns the loss before it."""

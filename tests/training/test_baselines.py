@@ -50,12 +50,34 @@ def test_torch_and_the_reference_give_the_same_logits(config: Gpt2Config) -> Non
     assert np.abs(model(torch.from_numpy(tokens)).detach().numpy() - expected).max() <= 1e-4
 
 
+def test_logits_are_those_of_transformers() -> None:
+    """Recorded from GPT2LMHeadModel (transformers 5.24) with the same made-up weights."""
+    config = Gpt2Config(vocab_size=5, context=4, width=8, heads=2)
+    model = Gpt2(config, seed=0)
+    with torch.no_grad():
+        for i, (name, shape) in enumerate(config.shapes().items()):
+            value = np.sin(np.arange(np.prod(shape)) * 1.7 + i).astype(np.float32)
+            model.get(name).copy_(torch.from_numpy(value).view(shape))
+    expected = [
+        [-3.56792, 1.16732, 4.76256, 3.70673, -0.96907],
+        [-2.50815, 0.79362, 3.32035, 2.60445, -0.65493],
+        [-3.51084, 1.27253, 4.81315, 3.65329, -1.07434],
+        [-3.39195, 0.73909, 4.14834, 3.50635, -0.55991],
+    ]
+    found = model(torch.tensor([[3, 0, 4, 1]])).detach().numpy()[0]
+    assert np.abs(found - np.array(expected)).max() < 1e-4
+
+
 def test_it_starts_as_gpt2_does() -> None:
     net = Gpt2(CONFIG, seed=1).freeze()
     assert abs(net.tensors["wte.weight"].std() - 0.02) < 0.002
     assert abs(net.tensors["h.0.mlp.c_proj.weight"].std() - 0.01) < 0.001
     assert (net.tensors["ln_f.weight"] == 1).all()
     assert not net.tensors["h.1.attn.c_attn.bias"].any()
+    wide = Gpt2(CONFIG, seed=1, deviation=0.04).freeze()
+    for name, value in net.tensors.items():
+        scale = 1 if value.ndim == 1 else 2
+        assert np.allclose(wide.tensors[name], scale * value), name
 
 
 # ---------------------------------------------------------------------- image networks

@@ -22,6 +22,7 @@ from training.batches import Batch
 from training.checkpoint import load
 from training.presets import PRESETS
 from training.train import command_of, main
+from training.trainer import MIN_RATE, Trainer
 
 TEXT = ["--steps", "12", "--batch", "4", "--context", "16", "--vocab-size", "300"]
 SMALL = {
@@ -49,6 +50,13 @@ def words(preset: str, data: Path, out: Path) -> list[str]:
         ("tinystories-echo", {"shared_gates": False}, "shared gates"),
         ("tinystories-echo", {"habit_dropout": 1.5}, "between 0 and 1"),
         ("gpt2", {"habit_dropout": 0.1}, "leave out --habit-dropout"),
+        ("gpt2", {"final_rate": 1.5}, "between 0 and 1"),
+        ("gpt2", {"warmup": 1.0}, "between 0 and 1"),
+        ("gpt2", {"beta2": 1.0}, "between 0 and 1"),
+        ("gpt2", {"head_width": 0}, "1 wide at least"),
+        ("gpt2", {"deviation": 0.0}, "more than 0"),
+        ("tinystories", {"head_width": 64}, "only a gpt2"),
+        ("cifar10", {"deviation": 0.04}, "only a gpt2"),
         ("cifar10", {"habit_dropout": 0.1}, "leave out --habit-dropout"),
     ],
 )
@@ -194,6 +202,80 @@ def test_a_run_that_is_killed_in_a_mutation_ends_with_the_same_bits(
     raw = [torch.load(tmp_path / run / "state.pt") for run in ("whole", "parts")]
     for name, value in raw[0]["trainer"]["weights"].items():
         assert torch.equal(value, raw[1]["trainer"]["weights"][name]), name
+
+
+NEWER = ("final_rate", "head_width", "deviation")
+"""Options that runs of earlier versions did not have."""
+
+
+@pytest.mark.parametrize("preset", SMALL)
+def test_a_run_of_a_version_with_fewer_options_resumes_and_ends_with_the_same_bits(
+    preset: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(preset, data, tmp_path / "whole") == 0
+    kind = batches.ImageSource if preset == "cifar10" else batches.TextSource
+    plain = kind.batch
+
+    def interrupting(self: batches.Source, step: int) -> Batch:
+        if step == 7:
+            signal.raise_signal(signal.SIGTERM)
+        return plain(self, step)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "batch", interrupting)
+        assert train(preset, data, tmp_path / "parts") == 128 + signal.SIGTERM
+    path = tmp_path / "parts" / "state.pt"
+    state = torch.load(path)
+    for name in NEWER:
+        del state["config"][name]
+    if state["config"]["evolution"]:
+        del state["config"]["evolution"]["max_latency_us"]
+    torch.save(state, path)
+    assert train(preset, data, tmp_path / "parts") == 0
+    raw = [torch.load(tmp_path / run / "state.pt") for run in ("whole", "parts")]
+    for name, value in raw[0]["trainer"]["weights"].items():
+        assert torch.equal(value, raw[1]["trainer"]["weights"][name]), name
+
+
+def test_an_option_that_an_earlier_version_did_not_have_has_to_be_at_its_default(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("gpt2", data, tmp_path) == 0
+    state = torch.load(tmp_path / "state.pt")
+    del state["config"]["final_rate"]
+    torch.save(state, tmp_path / "state.pt")
+    assert train("gpt2", data, tmp_path, "--final-rate", "0.1") == 2
+    assert "other settings (final_rate)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("warmup", "final", "expected"),
+    [
+        (0.1, 0.0, [0, 0.5, 1, 0.5, MIN_RATE]),
+        (0.1, 0.1, [0, 0.5, 1, 0.55, 0.1]),
+        (0.0, 1.0, [1, 1, 1, 1, 1]),
+    ],
+)
+def test_the_learning_rate_rises_and_falls_to_its_final_share(
+    trainer: Trainer, warmup: float, final: float, expected: list[float]
+) -> None:
+    trainer.config = replace(
+        trainer.config, steps=100, learning_rate=1e-3, warmup=warmup, final_rate=final
+    )
+    found = []
+    for step in (0, 5, 10, 55, 100):
+        trainer.step = step
+        found.append(trainer.learning_rate() / 1e-3)
+    assert found == pytest.approx(expected)
+
+
+def test_heads_of_a_gpt2_are_as_wide_as_asked_for(data: Path, tmp_path: Path) -> None:
+    assert train("gpt2", data, tmp_path, "--head-width", "16", "--deviation", "0.04") == 0
+    net = load(tmp_path / "ckpt.pt").net
+    assert isinstance(net, Gpt2Net)
+    assert net.config.heads == 2
+    spread = net.tensors["wpe.weight"].std()
+    assert 0.03 < spread < 0.05
 
 
 def test_training_learns_and_leaves_a_record(data: Path, tmp_path: Path) -> None:

@@ -26,9 +26,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Gpt2(nn.Module):
-    """Initialised as GPT-2 was: normal(0, 0.02), residual projections / sqrt(2 layers)."""
+    """Initialised as GPT-2 was: normal(0, 0.02), residual projections / sqrt(2 layers).
 
-    def __init__(self, config: Gpt2Config, seed: int, dropout: float = 0.0) -> None:
+    Logits, gradients and spread of the first weights are those of transformers' GPT2LMHeadModel
+    (the first release drew positions from normal(0, 0.01)). That drops 10 % of the weights of
+    attention too; here `dropout` is of embeddings and residual branches.
+    """
+
+    def __init__(
+        self, config: Gpt2Config, seed: int, dropout: float = 0.0, deviation: float = DEVIATION
+    ) -> None:
         super().__init__()
         self.config = config
         self.dropout = dropout
@@ -38,10 +45,9 @@ class Gpt2(nn.Module):
             if ".ln_" in name or name.startswith("ln_f"):
                 value = torch.ones(shape) if name.endswith("weight") else value
             elif name.endswith("weight"):
-                deviation = DEVIATION
-                if name.endswith("c_proj.weight"):
-                    deviation /= math.sqrt(2 * config.layers)
-                value.normal_(0, deviation, generator=generator)
+                residual = name.endswith("c_proj.weight")
+                scale = math.sqrt(2 * config.layers) if residual else 1.0
+                value.normal_(0, deviation / scale, generator=generator)
             self.register_parameter(name.replace(".", "__"), nn.Parameter(value))
 
     def get(self, name: str) -> Tensor:

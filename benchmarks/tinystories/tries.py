@@ -1,0 +1,141 @@
+"""The runs of tuning.py, as data: what is tried for GPT-2, and for LuminaNet beside it."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from math import exp
+from typing import Any
+
+from training.config import TrainConfig
+from training.presets import PRESETS
+
+GPT2, LUMINANET = "gpt2", "tinystories-echo-wide"
+STEPS = 450
+CHECK_EVERY = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One run. The defaults are what both presets have; batch and context are always theirs."""
+
+    preset: str
+    width: int
+    rate: float
+    steps: int = STEPS
+    dropout: float = 0.0
+    habit_dropout: float | None = None
+    """Of a LuminaNet; None for the preset's."""
+    weight_decay: float = 0.1
+    beta2: float = 0.98
+    warmup: float = 0.05
+    final_rate: float = 0.0
+    head_width: int = 32
+    deviation: float = 0.02
+    teacher: str = ""
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its folder: preset, width, rate, steps, and what differs from the defaults."""
+        return "-".join(
+            [self.preset, str(self.width), f"{self.rate:g}", str(self.steps), *self.changes]
+        )
+
+    @property
+    def changes(self) -> list[str]:
+        """Each option that is not at its default, as a word such as beta2=0.95."""
+        usual = asdict(Try(self.preset, self.width, self.rate, self.steps))
+        own = asdict(self)
+        return [f"{f.name}={own[f.name]}" for f in fields(self) if own[f.name] != usual[f.name]]
+
+    def config(self) -> TrainConfig:
+        plain = PRESETS[self.preset]
+        habits = plain.habit_dropout if self.habit_dropout is None else self.habit_dropout
+        return replace(
+            plain,
+            width=self.width,
+            learning_rate=self.rate,
+            steps=self.steps,
+            dropout=self.dropout,
+            habit_dropout=habits,
+            weight_decay=self.weight_decay,
+            beta2=self.beta2,
+            warmup=self.warmup,
+            final_rate=self.final_rate,
+            head_width=self.head_width,
+            deviation=self.deviation,
+            teacher=self.teacher,
+            seed=self.seed,
+            check_every=CHECK_EVERY,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A finished run: held-out loss in nats a token, the same after some steps, and its origin."""
+
+    what: Try
+    loss: float
+    curve: tuple[tuple[int, float], ...]
+    parameters: int
+    seconds: float
+    made: str
+    """Machine, versions and date."""
+
+    @property
+    def perplexity(self) -> float:
+        return exp(self.loss)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> "Tried":
+        curve = tuple((int(step), float(loss)) for step, loss in raw["curve"])
+        return cls(**{**raw, "what": Try(**raw["what"]), "curve": curve})
+
+
+SHIPPED = (2e-3, 3e-3, 5e-3, 8e-3, 1.2e-2)
+"""Rates for the recipe as it was shipped, at width 64."""
+WARMUP = 0.4
+SPREAD = {64: 0.07, 128: 0.05, 192: 0.04, 256: 0.035, 384: 0.03}
+"""Width of a GPT-2 -> deviation of its first weights: the paper's 0.02 at a width of 768, such that
+sums over a row have the same spread (0.02 sqrt(768 / width), rounded)."""
+RATES = {
+    128: (5e-3, 8e-3, 1.2e-2),
+    384: (3e-3, 5e-3, 8e-3),
+    64: (5e-3, 8e-3, 1.2e-2),
+    256: (3e-3, 5e-3, 8e-3),
+}
+"""Width -> learning rates that are tried with both of these."""
+
+
+def mended(width: int, rate: float, **changes: Any) -> Try:
+    """A try of GPT-2 with a longer warm-up and first weights that fit the width."""
+    return Try(GPT2, width, rate, **{"warmup": WARMUP, "deviation": SPREAD[width], **changes})
+
+
+_LISTED = (
+    *(Try(GPT2, 64, rate) for rate in SHIPPED),
+    Try(GPT2, 128, 3e-3),
+    Try(GPT2, 128, 3e-3, deviation=0.05),
+    Try(GPT2, 128, 3e-3, warmup=0.2),
+    Try(GPT2, 128, 3e-3, deviation=0.1),
+    Try(GPT2, 128, 3e-3, deviation=0.1, warmup=0.2),
+    Try(GPT2, 128, 3e-3, deviation=0.05, warmup=0.2),
+    Try(GPT2, 128, 5e-3, deviation=0.05, warmup=0.2),
+    Try(GPT2, 128, 8e-3, deviation=0.05, warmup=0.2),
+    Try(GPT2, 128, 8e-3, deviation=0.035, warmup=0.2),
+    mended(128, 8e-3),
+    Try(GPT2, 384, 3e-3, deviation=0.05, warmup=0.2),
+    mended(384, 3e-3, warmup=0.2),
+    mended(128, 1.2e-2),
+    mended(384, 5e-3),
+    mended(128, 8e-3, beta2=0.95),
+    Try(LUMINANET, 112, 5e-3),
+    Try(GPT2, 384, 3e-3),
+    *(mended(width, rate) for width, rates in RATES.items() for rate in rates),
+    mended(128, 8e-3, weight_decay=0.01),
+    mended(128, 8e-3, weight_decay=0.3),
+    mended(128, 8e-3, head_width=64),
+    mended(128, 8e-3, dropout=0.1),
+    Try(LUMINANET, 112, 8e-3),
+    Try(LUMINANET, 112, 3e-3),
+)
+TRIES = tuple(dict.fromkeys(_LISTED))
+"""In the order in which they are done."""
