@@ -25,10 +25,10 @@ from luminanet.frozen import FrozenNet
 from luminanet.topology import Kind
 from training.checkpoint import load
 from training.config import TrainConfig
-from training.data import Images, load_images, resolve
-from training.loop import CHECKPOINT, STATE
-from training.network import Network
+from training.data.datasets import Images, load_images, resolve
+from training.model.network import Network
 from training.presets import ABLATIONS, PRESETS
+from training.run.run import CHECKPOINT, STATE
 from training.torch_files import read_torch
 from training.train import command_of
 

@@ -1,7 +1,7 @@
 """Manifest and measured quality -> the model card (README.md) beside a shipped checkpoint."""
 
 from benchmarks.quality import Quality
-from luminanet.manifest import Family, Manifest, Task
+from luminanet.artifact.manifest import Family, Manifest, Task
 from training.presets import PRESETS
 
 DATA = {

@@ -24,18 +24,18 @@ from benchmarks import runs
 from benchmarks.margins import Result, write
 from benchmarks.quality import Tally
 from benchmarks.report import provenance
-from luminanet.cost import macs as topology_macs
+from luminanet.cost.macs import macs as topology_macs
 from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.baselines import registry
-from training.batches import ImageSource, scale
 from training.config import LEARNING_RATES, DataSet, TrainConfig
-from training.data import Images, load_images, resolve
-from training.loop import Run
-from training.network import Network
+from training.data.batches import ImageSource, scale
+from training.data.datasets import Images, load_images, resolve
+from training.model.network import Network
 from training.presets import PRESETS
-from training.task import prepare
+from training.run.run import Run
+from training.run.task import prepare
 from training.train import command_of
 
 HERE = Path(__file__).parent

@@ -4,8 +4,8 @@
     -> logits float32 [batch, vocab], present_keys.N, present_values.N [.., past + 1, ..]
 
 One step of rows that are all at the same position: no mask, no place to look up, standard operators
-alone, and so as few nodes as this form can have. It is what export/baseline.py is compared with
-(gpt2_cache.py). Shape legend: that of export/baseline.py.
+alone, and so as few nodes as this form can have. It is what export/gpt2/cached.py is compared with
+(gpt2_cache.py). Shape legend: that of export/gpt2/cached.py.
 """
 
 import math
@@ -13,7 +13,7 @@ import math
 import numpy as np
 import onnx
 
-from export.baseline import KINDS, Unroll
+from export.gpt2.cached import KINDS, Unroll
 from luminanet.gpt2 import Gpt2Net
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.costs pretrained`: the cost model of export/choose.py, measured again.
+"""`python -m benchmarks.costs pretrained`: the cost model of choose.py, measured again.
 
 Times all forms of the LuminaNets of a folder and of synthetic ones, one thread, and prints the
 table COSTS, to be pasted there.
@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks.forms import networks, synthetic
 from benchmarks.latency import nonnegative
-from export.choose import COSTS, Work, graphs, work_of
-from export.timing import example, interleaved, onnxruntime_call
+from export.checks.timing import example, interleaved, onnxruntime_call
+from export.network.choose import COSTS, Work, graphs, work_of
 from luminanet.errors import LuminaNetError
 
 

@@ -27,7 +27,7 @@ from luminanet.gpt2 import Gpt2Net
 from luminanet.sampling import Sampling
 from luminanet.tokenizer import Tokenizer
 from training.checkpoint import load
-from training.data import load_stories, resolve
+from training.data.datasets import load_stories, resolve
 
 BATCHES = (1, 8, 32)
 POSITIONS = (16, 64, 128, 255)

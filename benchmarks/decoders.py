@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.baseline import unroll_gpt2
-from export.decode import unroll_decode, unroll_gpt2_decode
-from export.unroll import unroll
+from export.decoding.decode import unroll_decode, unroll_gpt2_decode
+from export.gpt2.cached import unroll_gpt2
+from export.network.unroll import unroll
+from luminanet.fields import TextInput
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
-from luminanet.receptive import TextInput
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling, asked_rows
-from serving.runtime import OrtCpu
+from serving.runtimes.onnxruntime_cpu import OrtCpu
 
 Arrays = dict[str, NDArray[Any]]
 Call = Callable[[], None]

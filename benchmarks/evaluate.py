@@ -24,12 +24,12 @@ from tqdm import tqdm
 from benchmarks.cards import card
 from benchmarks.quality import Quality, Tally
 from benchmarks.report import provenance, replace_marked, table
-from luminanet.artifact import Artifact
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.manifest import MODEL, TOKENIZER, Family, Manifest, Task
 from luminanet.errors import ArtifactError, LuminaNetError
-from luminanet.manifest import MODEL, TOKENIZER, Family, Manifest, Task
 from luminanet.reference import NO_TOKEN
 from luminanet.tokenizer import Tokenizer
-from training.data import Images, Tokens, load_images, load_stories, resolve, tokenize
+from training.data.datasets import Images, Tokens, load_images, load_stories, resolve, tokenize
 
 BLOCK = 256
 BATCH = 250

@@ -2,7 +2,7 @@
 
 They come from the part of the training data that no preset trains on: images with their mirror
 images, windows of stories, or whole blocks of stories for a GPT-2. A first part, which is in no
-example, is for calibration. The file is the one that export/examples.py describes.
+example, is for calibration. The file is the one that export/checks/examples.py describes.
 
 Shape legend: N examples, T tokens of a block, W window.
 """
@@ -17,17 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from export.examples import Examples, feeds_of, save
+from export.checks.examples import Examples, feeds_of, save
+from luminanet.artifact.manifest import TOKENIZER
 from luminanet.errors import DataError, LuminaNetError
+from luminanet.fields import TextInput
 from luminanet.gpt2 import Gpt2Net
-from luminanet.manifest import TOKENIZER
-from luminanet.receptive import TextInput
 from luminanet.reference import NO_TOKEN
 from luminanet.tokenizer import Tokenizer
 from training.checkpoint import Checkpoint, load
-from training.data import resolve
+from training.data.datasets import resolve
 from training.presets import PRESETS
-from training.task import prepare
+from training.run.task import prepare
 
 EXAMPLES = 4000
 CALIBRATION_BLOCKS = 8

@@ -1,7 +1,7 @@
 """`python -m benchmarks.forms pretrained`: how fast each form of a graph is, against torch.
 
 Every LuminaNet of the folder and a synthetic one of 64 clusters and 240 connections: all forms of
-export/forms.py in onnxruntime, and the training network in torch, eager and compiled. One thread;
+lowerings.py in onnxruntime, and the training network in torch, eager and compiled. One thread;
 all take turns, and the table holds medians of the thread's own time. Writes benchmarks/forms.md.
 """
 
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.report import provenance, table
-from export.choose import BATCHES, choose
-from export.forms import Form
-from export.inputs import embedding_table
-from export.timing import example, interleaved, onnxruntime_call
-from export.unroll import unroll
+from export.checks.timing import example, interleaved, onnxruntime_call
+from export.network.choose import BATCHES, choose
+from export.network.inputs import embedding_table
+from export.network.lowerings import Form
+from export.network.unroll import unroll
 from luminanet.errors import LuminaNetError
+from luminanet.fields import ImageInput, Interval, Patch, TextField, TextInput
 from luminanet.frozen import FrozenNet, TextHead
-from luminanet.receptive import ImageInput, Interval, Patch, TextField, TextInput
 from luminanet.topology import Activation, Cluster, Connection, Topology
 from training.checkpoint import load
-from training.initial import initial_net
-from training.network import Network
+from training.model.initial import initial_net
+from training.model.network import Network
 
 PAGE = Path(__file__).parent / "forms.md"
 EAGER, COMPILED = "torch eager", "torch.compile"

@@ -1,6 +1,6 @@
 """`python -m benchmarks.gpt2_cache pretrained`: what the baseline gains from a cache in place.
 
-Time of one more token of every row of the shipped GPT-2, on one thread: export/baseline.py
+Time of one more token of every row of the shipped GPT-2, on one thread: export/gpt2/cached.py
 (onnxruntime's GroupQueryAttention, whose cache is updated in place) against concat_gpt2.py (a cache
 that every step copies to make it longer by one), in fp32 and in the int8 that a server uses for the
 batch. Both are bound to arrays that are made beforehand, both give logits, and they take turns;
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from benchmarks.concat_gpt2 import unroll_concat_gpt2
 from benchmarks.report import provenance, table
-from export.baseline import KINDS, unroll_gpt2
+from export.assembly.variants import INT8_BATCH_FROM
+from export.checks.timing import interleaved
+from export.gpt2.cached import KINDS, unroll_gpt2
 from export.precisions.convert import BOUNDS, convert
-from export.timing import interleaved
-from export.variants import INT8_BATCH_FROM
+from luminanet.artifact.manifest import Precision
 from luminanet.errors import LuminaNetError, VerificationError
 from luminanet.gpt2 import Gpt2Net
-from luminanet.manifest import Precision
-from serving.runtime import OrtCpu
+from serving.runtimes.onnxruntime_cpu import OrtCpu
 from training.checkpoint import load
 
 BATCHES = (1, 32)
@@ -56,7 +56,7 @@ def state(net: Gpt2Net, batch: int, past: int, seed: int = 0) -> Arrays:
 
 
 def in_place(net: Gpt2Net, model: onnx.ModelProto, given: Arrays) -> Bound:
-    """export/baseline.py: present is bound to the memory of past."""
+    """export/gpt2/cached.py: present is bound to the memory of past."""
     batch, past = len(given["token_ids"]), given["past_keys.0"].shape[2]
     room = ((0, 0), (0, 0), (0, net.config.context - past), (0, 0))
     caches = {name: np.pad(array, room) for name, array in given.items() if "." in name}

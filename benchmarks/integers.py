@@ -20,17 +20,17 @@ import onnx
 from benchmarks.examples import examples
 from benchmarks.precision import bound
 from benchmarks.report import provenance, table
-from export.examples import Examples
-from export.maker import unrolled
-from export.precisions.assess import Answers, Assessment, Net, answer, assess
+from export.assembly.build import unrolled
+from export.assembly.variants import Request, variants
+from export.checks.assess import Answers, Assessment, Net, answer, assess
+from export.checks.examples import Examples
+from export.checks.timing import interleaved
 from export.precisions.convert import convert
 from export.precisions.integers import OURS, Rounding
 from export.precisions.saturation import saturating
-from export.timing import interleaved
-from export.variants import Request, variants
+from luminanet.artifact.manifest import Precision
 from luminanet.errors import LuminaNetError
-from luminanet.manifest import Precision
-from serving.runtime import OrtCpu
+from serving.runtimes.onnxruntime_cpu import OrtCpu
 from training.checkpoint import load
 
 PAGE = Path(__file__).parent / "integers.md"

@@ -1,10 +1,10 @@
 """`python -m benchmarks.latency`: what evolution pays for a step, measured on this machine.
 
 Times the graphs of random text networks (levels on a bus, scattered connections, none) in the
-forms of luminanet/work.py with onnxruntime, one thread; explains the times by what the graphs make
+forms of graph_work.py with onnxruntime, one thread; explains the times by what the graphs make
 the runtime do; and says how far off the predictions for other networks are. The first network is
 timed again beside every other one, so that moments in which the machine is slow cancel out. Writes
-luminanet/latency.json, the model that training uses, and benchmarks/latency.md.
+luminanet/cost/latency.json, the model that training uses, and benchmarks/latency.md.
 """
 
 import argparse
@@ -19,15 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import provenance, table
-from export.forms import Form
-from export.timing import example, interleaved, onnxruntime_call
-from export.unroll import unroll
+from export.checks.timing import example, interleaved, onnxruntime_call
+from export.network.lowerings import Form
+from export.network.unroll import unroll
+from luminanet.cost.graph_work import FORMS, Work, work
+from luminanet.cost.latency import MEASURED, Coefficients, Model, counts, predict_us, write
 from luminanet.errors import LuminaNetError
-from luminanet.latency import MEASURED, Coefficients, Model, counts, predict_us, write
-from luminanet.receptive import Interval, Recall, TextField, TextInput
+from luminanet.fields import Interval, Recall, TextField, TextInput
 from luminanet.topology import Activation, Cluster, Connection, Topology
-from luminanet.work import FORMS, Work, work
-from training.initial import initial_net
+from training.model.initial import initial_net
 
 PAGE = Path(__file__).parent / "latency.md"
 BATCHES = (1, 32)

@@ -1,9 +1,10 @@
 """`python -m benchmarks.packing`: how much faster a training step is with clusters in groups.
 
-Compares training.network.Network (clusters of equal shape on one level as one batched product)
-with the plain loop over clusters below, which has the same weights and gives the same numbers.
-Both run one step (forward, backward, fused AdamW) on the same images, in turn, several times; the
-table holds the median, in fp32 and in bf16 autocast. Writes benchmarks/packing.md.
+Compares the network of training/model/network.py (clusters of equal shape on one level as one
+batched product) with the plain loop over clusters below, which has the same weights and gives the
+same numbers. Both run one step (forward, backward, fused AdamW) on the same images, in turn,
+several times; the table holds the median, in fp32 and in bf16 autocast. Writes
+benchmarks/packing.md.
 """
 
 import argparse
@@ -18,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.report import provenance, table
+from luminanet.fields import ImageInput, Patch
 from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead
-from luminanet.receptive import ImageInput, Patch
 from luminanet.reference import field_indices
 from luminanet.topology import Cluster, Connection, Kind, Topology
-from training.initial import initial_net
-from training.network import ACTIVATIONS, Network
+from training.model.initial import initial_net
+from training.model.network import ACTIVATIONS, Network
 
 BATCH = 512
 REPEATS = 7

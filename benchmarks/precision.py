@@ -26,19 +26,19 @@ from numpy.typing import NDArray
 from benchmarks.examples import examples
 from benchmarks.forms import synthetic
 from benchmarks.report import provenance, table
-from export.baseline import unroll_gpt2
-from export.examples import Examples
-from export.forms import Form
-from export.precisions.assess import Assessment, Net, answer, assess
+from export.checks.assess import Assessment, Net, answer, assess
+from export.checks.examples import Examples
+from export.checks.timing import interleaved
+from export.checks.verify import empty_cache
+from export.gpt2.cached import unroll_gpt2
+from export.network.lowerings import Form
+from export.network.unroll import unroll
 from export.precisions.convert import convert, runnable
 from export.precisions.qdq import Ranges, calibrate
-from export.timing import interleaved
-from export.unroll import unroll
-from export.verify import empty_cache
+from luminanet.artifact.manifest import Precision
 from luminanet.errors import LuminaNetError
 from luminanet.gpt2 import Gpt2Net
-from luminanet.manifest import Precision
-from serving.runtime import OrtCpu
+from serving.runtimes.onnxruntime_cpu import OrtCpu
 from training.checkpoint import load
 
 PAGE = Path(__file__).parent / "precision.md"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from luminanet.manifest import Manifest
+from luminanet.artifact.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

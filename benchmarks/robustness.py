@@ -25,13 +25,13 @@ from benchmarks.report import provenance, table
 from benchmarks.synapses import born, faded, flipped, shape
 from luminanet.frozen import FrozenNet
 from training import checkpoint
-from training.batches import Batch
 from training.config import TrainConfig
-from training.data import resolve
-from training.loop import Run
-from training.network import Network
+from training.data.batches import Batch
+from training.data.datasets import resolve
+from training.model.network import Network
 from training.presets import PRESETS
-from training.task import prepare
+from training.run.run import Run
+from training.run.task import prepare
 from training.train import command_of
 
 HERE = Path(__file__).parent
@@ -56,7 +56,7 @@ has skewness and excess kurtosis 0 and 0, of a normal one (as all weights start,
 -1.5 and 4; KS is the distance of log|w|, or of w, to its fitted normal distribution. A flipped sign
 is another than the weight, or the one it was split from, was born with; EG keeps every sign by
 construction. All rules start from the same weights and evolve the topology for themselves. The
-preset's learning rate is for long runs, EG's factor (RATE in training/exponentiated.py) was chosen
+preset's learning rate is for long runs, EG's factor (RATE in exponentiated.py) was chosen
 in short ones: in short runs EG's rival is the faster AdamW.
 """
 
@@ -163,7 +163,7 @@ def spread(name: str, values: Sequence[float], signed: bool = False) -> str:
 def write(results: Sequence[Result], folder: Path, source: str) -> str:
     """robustness.md and robustness.json; returns the table."""
     shown = markdown(results)
-    title = "# Exponentiated gradients (training/exponentiated.py) beside AdamW\n\n"
+    title = "# Exponentiated gradients (training/step/exponentiated.py) beside AdamW\n\n"
     body = {"source": source.strip(), "runs": [asdict(result) for result in results]}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "robustness.md").write_text(f"{title}{shown}\n{NOTES}\n{source}", "utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 
 from luminanet.errors import ConfigError, LuminaNetError
 from training.config import TrainConfig
-from training.loop import Interrupted
+from training.run.run import Interrupted
 
 HERE = Path(__file__).parent
 ENDLESS = 10**9

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.attacks import SYNAPSES, synapses
 from luminanet.frozen import FrozenNet
-from training.evolve import Event
-from training.mutations import recorded
-from training.transplant import transplant
+from training.evolution.evolve import Event
+from training.evolution.mutations import recorded
+from training.evolution.transplant import transplant
 
 Values = NDArray[np.float64]
 NEAR_ZERO = 0.1

@@ -18,12 +18,12 @@ from benchmarks.report import provenance, table
 from benchmarks.runs import finished, parser, seeds_of, store, stored
 from luminanet.machine import cpu
 from training.config import TrainConfig
-from training.data import resolve
-from training.loop import Run
+from training.data.datasets import resolve
 from training.precision import AUTO, BF16, FP32, PRECISIONS, native
 from training.presets import PRESETS
-from training.task import Task, build, prepare
-from training.trainer import Trainer
+from training.run.run import Run
+from training.run.task import Task, build, prepare
+from training.step.trainer import Trainer
 
 NAME = "training_precision"
 CPU = torch.device("cpu")

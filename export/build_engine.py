@@ -2,7 +2,7 @@
 
     python -m export.build_engine ARTIFACT [--profile 1:64:1024]... [--module tensorrt_rtx]
 
-Writes model.plan and model.plan.json into the artifact's folder (luminanet/plan.py), and keeps the
+Writes model.plan and model.plan.json into the artifact's folder (tensorrt_plan.py), and keeps the
 builder's timings in tensorrt.timing beside that folder for the next build. The network is strongly
 typed: fp16, bf16 and int8 (QDQ) come from the dtypes of the ONNX graph. `tensorrt` builds for the
 GPU of this machine; `tensorrt_rtx` also builds where there is none, for GPUs named with
@@ -21,18 +21,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.command import finish
-from export.engine_process import run
-from export.engine_shapes import LIMIT_S, PlanOptions, Shapes, shapes_of
-from luminanet.artifact import Artifact
-from luminanet.errors import (
-    ArtifactError,
-    ConfigError,
-    ExportError,
-    MissingExtraError,
-)
-from luminanet.gpu import Gpu, find_gpu
-from luminanet.manifest import MODEL, FileEntry, Runtime
-from luminanet.plan import (
+from export.gpu.engine_process import run
+from export.gpu.engine_shapes import LIMIT_S, PlanOptions, Shapes, shapes_of
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.gpu import Gpu, find_gpu
+from luminanet.artifact.manifest import MODEL, FileEntry, Runtime
+from luminanet.artifact.tensorrt_plan import (
     MODULES,
     PLAN,
     PlanInfo,
@@ -41,6 +35,12 @@ from luminanet.plan import (
     installed_version,
     open_plan,
     read_plan,
+)
+from luminanet.errors import (
+    ArtifactError,
+    ConfigError,
+    ExportError,
+    MissingExtraError,
 )
 
 RTX = "tensorrt_rtx"

@@ -19,18 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.build_engine import build_for
-from export.choose import AUTO, NAMES
-from export.command import finish
-from export.engine_shapes import PlanOptions
-from export.examples import load as load_examples
-from export.huggingface import FOREIGN_LICENSE, load_gpt2
-from export.lost_plans import lost, plans_in
-from export.maker import Made, Maker
-from export.pack import Label, Package, pack
-from export.triton_repository import check as check_model
-from export.triton_repository import triton_repository
-from export.variants import (
+from export.assembly.build import Made, Maker
+from export.assembly.describe import Label, Package, pack
+from export.assembly.variants import (
     NO_DECODE,
     STEPS,
     WORDS,
@@ -39,12 +30,21 @@ from export.variants import (
     parse_precisions,
     variants,
 )
-from luminanet.artifact import Artifact, check, write
+from export.build_engine import build_for
+from export.checks.examples import load as load_examples
+from export.command import finish
+from export.gpt2.huggingface import FOREIGN_LICENSE, load_gpt2
+from export.gpu.engine_shapes import PlanOptions
+from export.gpu.lost_plans import lost, plans_in
+from export.network.choose import AUTO, NAMES
+from export.triton_repository import check as check_model
+from export.triton_repository import triton_repository
+from luminanet.artifact.directory import Artifact, check, write
+from luminanet.artifact.folders import check_writable, follow
+from luminanet.artifact.manifest import Family, GraphEntry, Precision, Role, Runtime
 from luminanet.errors import ArtifactError, MissingExtraError
 from luminanet.finite import check_finite, weights
-from luminanet.folders import check_writable, follow
 from luminanet.gpt2 import Gpt2Net
-from luminanet.manifest import Family, GraphEntry, Precision, Role, Runtime
 
 if TYPE_CHECKING:
     from training.checkpoint import Checkpoint
@@ -102,8 +102,8 @@ def freeze(
 ) -> Package:
     """All arrows in order, with progress on stdout; `out` None writes nothing.
 
-    `form` is one of export.variants.FORMS; a GPT-2 has one form only. `examples` is a file that
-    export/examples.py describes. `tensorrt` makes graphs that TensorRT reads, and no plans.
+    `form` is one of export.network.choose.NAMES; a GPT-2 has one form only. `examples` is a file
+    that export/checks/examples.py describes. `tensorrt` makes graphs that TensorRT reads, no plans.
     `decode` are the tokens that a call of the graphs that decode text draws; none leaves them out.
     `triton` is a model repository that is asked whether it can be written, and not written.
 
@@ -251,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
         "--examples",
         type=Path,
         metavar="FILE",
-        help="real inputs and answers that assess and calibrate (export/examples.py says how)",
+        help="real inputs and answers that assess and calibrate (examples.py says how)",
     )
     add(
         "--decode",

@@ -21,14 +21,14 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from export.checks.probing import check
 from export.command import clean, finish
-from export.probing import check
-from export.running import CPU, CUDA
-from luminanet.artifact import Artifact
+from export.graph.session import CPU, CUDA
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.manifest import GraphEntry, Manifest, Role, Runtime
+from luminanet.artifact.tensorrt_plan import PLAN, PlanInfo, beside, open_plan, read_plan
 from luminanet.errors import ArtifactError
 from luminanet.machine import cpu
-from luminanet.manifest import GraphEntry, Manifest, Role, Runtime
-from luminanet.plan import PLAN, PlanInfo, beside, open_plan, read_plan
 
 PROVIDERS = {"cpu": CPU, "cuda": CUDA}
 COMMON = 8

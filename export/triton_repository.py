@@ -8,7 +8,7 @@
 
 Inputs and outputs are those of the graph. Where all rows of a batch have one shape, Triton joins
 requests into batches; a graph with other free dimensions (a prompt's steps) gets the batches of its
-clients as they are (triton_config.py).
+clients as they are (gpu/triton_config.py).
 """
 
 import argparse
@@ -21,12 +21,12 @@ from pathlib import Path
 import onnx
 
 from export.command import finish
-from export.triton_config import LABELS, TritonOptions, configuration, plan_configuration
-from luminanet.artifact import Artifact
+from export.gpu.triton_config import LABELS, TritonOptions, configuration, plan_configuration
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.folders import contents, follow, is_unfinished, put
+from luminanet.artifact.manifest import MODEL, TENSORRT_MODEL, Role
+from luminanet.artifact.tensorrt_plan import PLAN, beside, open_plan, read_plan
 from luminanet.errors import ArtifactError, ExportError
-from luminanet.folders import contents, follow, is_unfinished, put
-from luminanet.manifest import MODEL, TENSORRT_MODEL, Role
-from luminanet.plan import PLAN, beside, open_plan, read_plan
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 CONFIG = "config.pbtxt"

@@ -1,7 +1,17 @@
 """What a LuminaNet *is*: the vocabulary shared by training, export and serving.
 
-Reading order: errors, topology, frozen, reference, visits, cost, untrusted (JSON from elsewhere),
-tokenizer, sampling (logits -> a token), gpt2 (the baseline), manifest, artifact,
-gpu and plan (TensorRT), probes (an artifact proves itself), machine (what a CPU has), folders and
-finite (what is written and read is whole).
+Reading order:
+
+    errors       one tree of errors
+    fields       receptive fields: patches, lags, pools, induction look-ups (recalls)
+    topology     clusters, connections, levels
+    frozen       a topology with its weights
+    reference    the oracle: the two-pass forward in numpy
+    schedule     which visits of the two passes matter
+    cost/        multiply-accumulates, what a graph makes a runtime do, predicted latency
+    tokenizer    byte-level BPE
+    sampling     the oracle of the sampler (Gumbel-max): logits -> a token
+    gpt2         the baseline, and its reference
+    artifact/    what a frozen network is on disk, and how it proves itself
+    finite, untrusted, machine    weights that are numbers, JSON from elsewhere, what a CPU has
 """

@@ -4,7 +4,7 @@ Shape legend: I inputs of the cluster, H its neurons (width), D channel, O outpu
 V vocabulary, E embedding, F echoes, P habits, C colour channels.
 
 The same container carries the optimizer's moments and the moving average of the weights
-while the network evolves, because they have the same shape (training/transplant.py).
+while the network evolves, because they have the same shape (training/evolution/transplant.py).
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luminanet.errors import TopologyError
-from luminanet.receptive import TextInput
+from luminanet.fields import TextInput
 from luminanet.topology import Connection, Topology
 
 Array = NDArray[np.float32]

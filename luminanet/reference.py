@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from luminanet.fields import ImageInput, Interval, Patch, TextField, TextInput
 from luminanet.frozen import (
     HASH,
     SALIENCE_RATE,
@@ -24,7 +25,6 @@ from luminanet.frozen import (
     ImageHead,
     TextHead,
 )
-from luminanet.receptive import ImageInput, Interval, Patch, TextField, TextInput
 from luminanet.topology import Activation, Cluster, Connection, Kind
 
 Array = NDArray[np.float64]

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from luminanet.errors import TopologyError
-from luminanet.receptive import (
+from luminanet.fields import (
     Field,
     ImageInput,
     Interval,

@@ -39,7 +39,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 def serve(settings: Settings) -> None:
     """Listens first, so that a taken port is told before models are loaded."""
     from serving.app import create_app
-    from serving.models import load
+    from serving.models.load import load
     from serving.server import listen, make_server
 
     logging.basicConfig(

@@ -9,11 +9,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from serving import errors, operations, routes
+from serving import errors
+from serving.api import health, routes
+from serving.api.middleware import BodyLimit, RequestMetrics
 from serving.errors import ApiError, ClientGoneError, InternalError, MethodError, PathError
 from serving.metrics import Metrics
-from serving.middleware import BodyLimit, RequestMetrics
-from serving.models import Models
+from serving.models.load import Models
 from serving.service import Service
 from serving.settings import Settings
 
@@ -45,7 +46,7 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    work, watch = routes.build_router(service), operations.build_router(service)
+    work, watch = routes.build_router(service), health.build_router(service)
     app.include_router(work)
     app.include_router(watch)
     _handle_errors(app)

@@ -15,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from luminanet.manifest import Manifest
+from luminanet.artifact.manifest import Manifest
 
 BUCKETS_S = tuple(50e-6 * 2**k for k in range(18))
 BATCH_BUCKETS = tuple(2**k for k in range(11))

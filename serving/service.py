@@ -7,20 +7,20 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+from luminanet.artifact.manifest import Family, Manifest
 from luminanet.errors import ArtifactError
-from luminanet.manifest import Family, Manifest
 from luminanet.untrusted import line
-from serving import selftest
-from serving.classifier import ImageBatch, ImageEngine
-from serving.decoding import GROUPS, Caches, Sequences, Windows, rows_agree, warm_up
-from serving.engine import Engine
+from serving.engines import selftest
+from serving.engines.engine import Engine
+from serving.engines.images import ImageBatch, ImageEngine
+from serving.engines.sequences import GROUPS, Caches, Sequences, Windows, rows_agree, warm_up
+from serving.engines.text import TextEngine
 from serving.errors import ModelNotLoadedError
-from serving.images import read_image
-from serving.interface import state_bytes
-from serving.memory import allowance, ceiling
 from serving.metrics import EngineMetrics, Metrics, TextMetrics
-from serving.models import ImageModel, Models, TextModel
-from serving.scheduler import TextEngine
+from serving.models.interface import state_bytes
+from serving.models.load import ImageModel, Models, TextModel
+from serving.models.memory import allowance, ceiling
+from serving.pictures.pixels import read_image
 from serving.settings import Settings
 
 POLL_S = 0.01

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from export.maker import Maker
-from export.pack import Frozen, Label, pack
-from export.precisions.assess import Net
-from export.variants import Request, parse_precisions, variants
-from luminanet.artifact import write
+from export.assembly.build import Maker
+from export.assembly.describe import Frozen, Label, pack
+from export.assembly.variants import Request, parse_precisions, variants
+from export.checks.assess import Net
+from luminanet.artifact.directory import write
+from luminanet.fields import ImageInput, Interval, Patch, Recall, TextField, TextInput
 from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
-from luminanet.receptive import ImageInput, Interval, Patch, Recall, TextField, TextInput
 from luminanet.tokenizer import Tokenizer
 from luminanet.topology import Activation, Cluster, Connection, Topology
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from export.freeze import freeze
-from luminanet.artifact import Artifact
+from luminanet.artifact.directory import Artifact
 from luminanet.frozen import FrozenNet
 from training.checkpoint import load
 

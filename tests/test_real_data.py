@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.evaluate import evaluate
-from luminanet.artifact import Artifact
+from luminanet.artifact.directory import Artifact
 from training.checkpoint import load
-from training.corpus import open_corpus
-from training.data import load_images, load_stories
+from training.data.corpus import open_corpus
+from training.data.datasets import load_images, load_stories
 from training.presets import PRESETS
 
 FOLDER = Path(os.environ.get("LUMINANET_DATA", ""))

@@ -1,6 +1,18 @@
 """How a LuminaNet grows: train, mutate, keep or revert, freeze.
 
-Reading order: seedings, config, data, batches, network, trainer, mutations, transplant, signals,
-policies, evolve, checkpoint, task, loop, train. Beside them: baselines/ (what LuminaNet is compared
-with), analysis/ (what came of it), exponentiated and distributed (other ways to step).
+Reading order:
+
+    topologies   where runs start
+    config       every choice of a run; presets: named ones
+    precision    what products are computed in
+    data/        data sets -> batches
+    model/       the network that learns
+    step/        one training step and its state
+    evolution/   how the network changes itself
+    whole, torch_files    files that are whole or not there
+    checkpoint   network <-> ckpt.pt, which export reads
+    run/         a whole run, with evolution and resuming
+    train        the command line
+    baselines/   what LuminaNet is compared with
+    analysis/    what came of it
 """

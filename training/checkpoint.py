@@ -1,7 +1,7 @@
 """Network <-> ckpt.pt: plain types and tensors only, loadable with `weights_only=True`.
 
 The file holds what freezing needs and nothing of the training run; the state a run resumes
-from is its own file (loop.py). What was stored in another floating type is float32 afterwards.
+from is its own file (run/run.py). What was stored in another floating type is float32 afterwards.
 """
 
 import math

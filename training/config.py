@@ -9,7 +9,7 @@ from typing import Any
 from luminanet.errors import ConfigError
 from luminanet.topology import Kind
 from training.precision import AUTO, BF16, PRECISIONS
-from training.seedings import SEEDINGS
+from training.topologies import SEEDINGS
 
 BEFORE: Mapping[str, Any] = {"precision": BF16}
 """Settings that older runs do not name, and what those did where it is not the default."""
@@ -25,7 +25,7 @@ class EvolutionConfig:
     """When, how and how far a network changes itself; start and stop are shares of all steps."""
 
     policy: str = "gradient"
-    """Who ranks what to change: random, gradient or hebbian (policies.py)."""
+    """Who ranks what to change: random, gradient or hebbian (evolution/policies.py)."""
     start: float = 0.02
     stop: float = 0.4
     events: int = 24
@@ -52,9 +52,9 @@ class EvolutionConfig:
     """What compute is worth: a removal may cost this share of the held-out loss times the share
     of the cost that it saves, or it is taken back."""
     cost: str = "macs"
-    """What compute is counted in: macs, or latency (price.py)."""
+    """What compute is counted in: macs, or latency (evolution/budget.py)."""
     max_latency_us: float = 0.0
-    """Predicted microseconds of a decoding step (luminanet/latency.py); 0 for no limit."""
+    """Predicted microseconds of a decoding step (luminanet/cost/latency.py); 0 for no limit."""
     fields: int = 0
     """Receptive fields of text clusters that one event adds or refines at most; with 0 they stay
     as they are."""
@@ -78,7 +78,7 @@ class TrainConfig:
     learning_rate: float
     seed: int = 0
     optimizer: str = "adamw"
-    """adamw, or eg: exponentiated gradients for LuminaNet's synapses (exponentiated.py)."""
+    """adamw, or eg: exponentiated gradients for LuminaNet's synapses (step/exponentiated.py)."""
     weight_decay: float = 0.05
     beta2: float = 0.99
     warmup: float = 0.05
@@ -97,7 +97,7 @@ class TrainConfig:
     smoothing: float = 0.0
     teacher: str = ""
     """Checkpoint of a baseline (of text: a GPT-2) whose answers are learned beside the labels
-    (teacher.py)."""
+    (step/distillation.py)."""
     distill: float = 0.6
     """The teacher's share in the targets; its labels have the rest."""
     whiten: float = 0.0
@@ -115,7 +115,7 @@ class TrainConfig:
     """Of a gpt2's first weights; the paper's, chosen for a width of 768 and more."""
     channel: int = 64
     seeding: str = ""
-    """The topology that the run starts from (seedings.py)."""
+    """The topology that the run starts from (topologies.py)."""
     shared_gates: bool = False
     """One gate per source for all clusters of a level that hear the same: they hear one sum."""
     evolution: EvolutionConfig | None = None

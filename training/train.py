@@ -16,14 +16,14 @@ import torch
 from luminanet.errors import ConfigError, LuminaNetError
 from training.baselines.registry import BASELINES
 from training.config import EvolutionConfig, TrainConfig
-from training.data import ENVIRONMENT, resolve
-from training.distributed import World, join, leave, local_device
-from training.loop import CHECKPOINT, Interrupted, Run, settled
-from training.policies import POLICIES
+from training.data.datasets import ENVIRONMENT, resolve
+from training.data.tables import Columns
+from training.evolution.policies import POLICIES
 from training.precision import PRECISIONS
 from training.presets import PRESETS
-from training.tables import Columns
-from training.task import prepare
+from training.run.run import CHECKPOINT, Interrupted, Run, settled
+from training.run.task import prepare
+from training.step.distributed import World, join, leave, local_device
 from training.whole import told
 
 OPTIONS = {

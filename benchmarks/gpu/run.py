@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 
 from benchmarks.report import provenance, table
 from export.build_engine import build_plan
-from export.engine_shapes import PlanOptions
-from luminanet.artifact import Artifact
+from export.gpu.engine_shapes import PlanOptions
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.gpu import find_gpu
+from luminanet.artifact.manifest import MODEL, Family, Task
+from luminanet.artifact.tensorrt_plan import PLAN, read_plan
 from luminanet.errors import ConfigError, DeviceError, LuminaNetError, MissingExtraError
-from luminanet.gpu import find_gpu
-from luminanet.manifest import MODEL, Family, Task
-from luminanet.plan import PLAN, read_plan
 from luminanet.untrusted import line
-from serving.models import find
-from serving.plan import PlanRuntime
-from serving.runtime import Arrays, Backend, OrtCpu, Step, Tensor
+from serving.models.load import find
+from serving.runtimes.onnxruntime_cpu import Arrays, Backend, OrtCpu, Step, Tensor
+from serving.runtimes.tensorrt_gpu import PlanRuntime
 
 BATCHES = (1, 64, 1024)
 SECONDS = 2.0

@@ -23,7 +23,7 @@ from benchmarks.text.entries import Entry, entry, report
 from benchmarks.text.models import open_model
 from benchmarks.text.streams import SPLITS, VALIDATION, Streams
 from luminanet.errors import LuminaNetError
-from training.data import resolve
+from training.data.datasets import resolve
 from training.train import command_of
 
 PACKAGES = ("onnxruntime", "torch", "numpy", "tokenizers")

@@ -11,12 +11,12 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks.text.models import StepGraph, TextModel
-from export.decode import decode_caches, decode_windows
-from export.graph import macs as products
-from export.timing import interleaved
-from luminanet.manifest import Precision
+from export.checks.timing import interleaved
+from export.decoding.decode import decode_caches, decode_windows
+from export.graph.builder import macs as products
+from luminanet.artifact.manifest import Precision
 from luminanet.sampling import Sampling, asked_rows
-from serving.runtime import OrtCpu
+from serving.runtimes.onnxruntime_cpu import OrtCpu
 
 POSITION = 128
 """Where a token is timed and its products are counted."""

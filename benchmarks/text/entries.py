@@ -13,7 +13,7 @@ from benchmarks.text.costs import BATCHES, FP32, INT8, LAST, POSITION, Key, macs
 from benchmarks.text.models import TextModel
 from benchmarks.text.quality import BLOCK, HALF, Figures, TextQuality, evaluate
 from benchmarks.text.streams import Streams
-from luminanet.manifest import Family
+from luminanet.artifact.manifest import Family
 from luminanet.tokenizer import Tokenizer
 
 OTHER = "*"

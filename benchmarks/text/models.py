@@ -7,17 +7,14 @@ from pathlib import Path
 
 import onnx
 
-from export.baseline import unroll_gpt2
-from export.forms import Form
-from export.huggingface import CONFIG, files_of, load_gpt2
+from export.assembly.variants import Request, variants
+from export.gpt2.cached import unroll_gpt2
+from export.gpt2.huggingface import CONFIG, files_of, load_gpt2
+from export.network.lowerings import Form
+from export.network.unroll import unroll
 from export.precisions.convert import convert
-from export.unroll import unroll
-from export.variants import Request, variants
-from luminanet.artifact import Artifact
-from luminanet.errors import CheckpointError
-from luminanet.frozen import FrozenNet
-from luminanet.gpt2 import Gpt2Net
-from luminanet.manifest import (
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.manifest import (
     MANIFEST,
     MODEL,
     TOKENIZER,
@@ -28,7 +25,10 @@ from luminanet.manifest import (
     Runtime,
     Task,
 )
-from luminanet.receptive import TextInput
+from luminanet.errors import CheckpointError
+from luminanet.fields import TextInput
+from luminanet.frozen import FrozenNet
+from luminanet.gpt2 import Gpt2Net
 from training.checkpoint import load
 
 CHECKPOINT = "ckpt.pt"

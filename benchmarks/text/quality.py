@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from benchmarks.evaluate import cached, windowed
 from benchmarks.text.models import TextModel
-from luminanet.artifact import Artifact
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.manifest import MODEL, Family
 from luminanet.errors import DataError
 from luminanet.gpt2 import Gpt2Net
-from luminanet.manifest import MODEL, Family
 from luminanet.tokenizer import END_OF_TEXT
 from training.baselines.gpt2 import Gpt2
-from training.network import Network
+from training.model.network import Network
 
 BLOCK = 256
 HALF = BLOCK // 2

@@ -11,11 +11,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from luminanet.manifest import TOKENIZER
+from luminanet.artifact.manifest import TOKENIZER
 from luminanet.tokenizer import Tokenizer
-from training.batches import held_out_tokens
-from training.corpus import open_corpus
-from training.data import load_stories, tokenize
+from training.data.batches import held_out_tokens
+from training.data.corpus import open_corpus
+from training.data.datasets import load_stories, tokenize
 from training.presets import PRESETS
 
 VALIDATION, HELD_OUT = "validation", "held-out"

@@ -26,9 +26,9 @@ from benchmarks.text.models import CHECKPOINT, TextModel, open_model
 from benchmarks.text.streams import SPLITS, VALIDATION, Streams
 from benchmarks.tinystories.frontier import compared, pairs, summary
 from benchmarks.tinystories.plots import draw
+from luminanet.artifact.manifest import Family
 from luminanet.errors import CheckpointError, ConfigError, LuminaNetError
-from luminanet.manifest import Family
-from training.data import resolve
+from training.data.datasets import resolve
 from training.train import command_of
 
 HERE = Path(__file__).parent

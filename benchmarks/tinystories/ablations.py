@@ -30,17 +30,17 @@ from benchmarks.report import provenance, table
 from benchmarks.text.models import TextModel, open_model
 from benchmarks.text.quality import evaluate
 from benchmarks.text.streams import HELD_OUT, Streams
-from luminanet.cost import macs
+from luminanet.cost.macs import macs
 from luminanet.errors import ConfigError
+from luminanet.fields import Recall, TextInput
 from luminanet.frozen import ClusterWeights, FrozenNet, TextHead
-from luminanet.receptive import Recall, TextInput
 from luminanet.topology import Cluster, Kind
 from training.analysis.similarity import compare
 from training.config import TrainConfig
-from training.data import resolve
-from training.loop import Run
+from training.data.datasets import resolve
 from training.presets import PRESETS
-from training.task import prepare
+from training.run.run import Run
+from training.run.task import prepare
 from training.train import command_of
 
 HERE = Path(__file__).parent

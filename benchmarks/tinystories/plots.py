@@ -7,8 +7,8 @@ from typing import Any
 from benchmarks.text.costs import FP32, INT8, LAST, POSITION, STEP
 from benchmarks.text.entries import Entry
 from benchmarks.tinystories.frontier import Figure, bits, frontier, timed
+from luminanet.artifact.manifest import Family
 from luminanet.errors import MissingExtraError
-from luminanet.manifest import Family
 
 PANELS: dict[str, Figure] = {
     f"million MACs of a token at position {POSITION}": lambda e: e.macs / 1e6,

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from benchmarks.report import provenance
 from benchmarks.text.costs import Arrays
 from benchmarks.text.models import TextModel, open_model
+from luminanet.artifact.manifest import Family
 from luminanet.errors import DataError, LuminaNetError
-from luminanet.manifest import Family
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling, choose
 from luminanet.tokenizer import Tokenizer
-from serving.runtime import OrtCpu
+from serving.runtimes.onnxruntime_cpu import OrtCpu
 from training.train import command_of
 
 PAGE = Path(__file__).parent / "stories.md"

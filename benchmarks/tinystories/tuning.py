@@ -25,9 +25,9 @@ from benchmarks.tinystories.tries import TRIES, Tried, Try
 from benchmarks.tinystories.tuned import page
 from luminanet import machine
 from luminanet.errors import ConfigError
-from training.data import resolve
-from training.loop import Run
-from training.task import prepare
+from training.data.datasets import resolve
+from training.run.run import Run
+from training.run.task import prepare
 from training.train import command_of
 
 HERE = Path(__file__).parent

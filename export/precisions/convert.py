@@ -1,7 +1,7 @@
 """float32 graph -> the same graph in another precision: the one door to this package.
 
     precision    runs on                  weights        activations            verified by
-    fp32         everything               float32        float32                export/verify.py
+    fp32         everything               float32        float32                verify.py
     int8         onnxruntime, CPU         int8, blocks   int8 per row & block   the graph itself
     int8-batch   onnxruntime, any CPU     int8, columns  int8 per tensor        the graph itself
     fp16, bf16   TensorRT                 half           half                   `runnable`
@@ -20,8 +20,8 @@ from export.precisions.half import BFLOAT16, FLOAT16, half
 from export.precisions.integers import OURS, Rounding
 from export.precisions.qdq import Ranges, quantised
 from export.precisions.rewrite import rewrite
+from luminanet.artifact.manifest import Precision
 from luminanet.errors import ExportError
-from luminanet.manifest import Precision
 
 HALVES = {Precision.FP16: FLOAT16, Precision.BF16: BFLOAT16}
 BOUNDS: Mapping[Precision, float] = MappingProxyType(

@@ -15,7 +15,7 @@ from math import prod
 import onnx
 from onnx import helper
 
-from export.graph import MICROSOFT
+from export.graph.builder import MICROSOFT
 from export.precisions.integers import OURS, Rounding, blocks, columns
 from export.precisions.rewrite import FLOAT, Body, Nodes, Product, graphs, product
 

@@ -13,10 +13,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from export.graph.session import Session
 from export.precisions.cpu import is_worth_it
 from export.precisions.integers import LEVELS, Rounding, columns
 from export.precisions.rewrite import FLOAT, Body, Nodes, Product, product, rewrite
-from export.running import Session
 
 Feeds = Mapping[str, NDArray[Any]]
 Ranges = Mapping[str, float]

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from export.graph import MICROSOFT
+from export.graph.builder import MICROSOFT
 
 FLOAT = onnx.TensorProto.FLOAT
 Nodes = list[onnx.NodeProto]

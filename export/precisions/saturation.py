@@ -2,7 +2,7 @@
 
 onnxruntime's u8 x s8 kernels for SSE4.1, AVX2 and AVX512 without VNNI multiply with `vpmaddubsw`:
 two neighbouring products are added in 16 bits, and cut off at -32768 and 32767. `saturated` is
-that formula, to the bit (tests/export/test_integers.py asks the CPU that it runs on). `saturating`
+that formula, to the bit (test_integers.py asks the CPU that it runs on). `saturating`
 writes it into a graph, so that a whole network can be assessed so. Shape legend: that of
 rewrite.py.
 """

@@ -9,9 +9,9 @@ from benchmarks import cifar10
 from benchmarks.cifar10 import main, parser
 from benchmarks.margins import Result, markdown, summarise
 from tests.datasets import write_images
-from training.batches import Batch, ImageSource
-from training.loop import Run
+from training.data.batches import Batch, ImageSource
 from training.presets import PRESETS
+from training.run.run import Run
 
 RUN = Result(
     network="lenet5",

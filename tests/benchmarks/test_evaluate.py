@@ -10,8 +10,8 @@ from benchmarks.evaluate import cached, evaluate, tables, windowed
 from benchmarks.quality import Tally
 from benchmarks.report import replace_marked, table
 from luminanet import gpt2, reference
-from luminanet.artifact import Artifact
-from luminanet.manifest import MODEL
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.manifest import MODEL
 from tests.datasets import write_images, write_stories
 from tests.nets import (
     random_gpt2,

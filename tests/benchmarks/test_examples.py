@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import examples
-from export.examples import load
+from export.checks.examples import load
 from export.freeze import main as freeze
-from luminanet.artifact import Artifact
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.manifest import Role
 from luminanet.gpt2 import Gpt2Config
-from luminanet.manifest import Role
 from tests.datasets import write_images, write_stories
 from tests.nets import (
     LABELS,

@@ -16,10 +16,10 @@ from benchmarks.forms import (
     report,
     synthetic,
 )
-from export import timing
-from export.choose import Work
-from export.forms import Form
-from export.timing import example
+from export.checks import timing
+from export.checks.timing import example
+from export.network.choose import Work
+from export.network.lowerings import Form
 from luminanet.reference import forward
 from tests.nets import random_net, random_weights, tiny_text_topology
 from training.checkpoint import Checkpoint, save

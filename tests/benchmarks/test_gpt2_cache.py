@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks import gpt2_cache
 from benchmarks.concat_gpt2 import unroll_concat_gpt2
 from benchmarks.gpt2_cache import compare, concatenated, in_place, main, state
-from export.baseline import unroll_gpt2
+from export.gpt2.cached import unroll_gpt2
 from luminanet.errors import VerificationError
 from luminanet.gpt2 import Gpt2Config, forward
 from tests.nets import random_gpt2, tiny_tokenizer

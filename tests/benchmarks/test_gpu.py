@@ -5,11 +5,11 @@ import pytest
 
 from benchmarks.gpu import run as module
 from benchmarks.gpu.run import CPU, lines, main, measure
-from luminanet.artifact import Artifact
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.gpu import find_gpu
+from luminanet.artifact.manifest import MODEL
 from luminanet.errors import DeviceError, MissingExtraError
-from luminanet.gpu import find_gpu
-from luminanet.manifest import MODEL
-from serving.runtime import Arrays, OrtCpu, Step
+from serving.runtimes.onnxruntime_cpu import Arrays, OrtCpu, Step
 from tests.nets import write_tiny_artifacts
 
 

@@ -16,9 +16,9 @@ from benchmarks.latency import (
     report,
     split,
 )
-from export import timing
-from luminanet.latency import MEASURED, Coefficients, measured, read
-from luminanet.work import FORMS, work
+from export.checks import timing
+from luminanet.cost.graph_work import FORMS, work
+from luminanet.cost.latency import MEASURED, Coefficients, measured, read
 
 TRUE = {
     1: Coefficients(900.0, 300.0, 80.0, 150.0, 60.0, 20.0, 100.0),

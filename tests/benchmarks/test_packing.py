@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from benchmarks.packing import LoopNetwork, compare
 from tests.nets import random_net
-from training.network import Network
+from training.model.network import Network
 
 
 @given(st.integers(0, 100_000))

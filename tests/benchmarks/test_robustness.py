@@ -15,12 +15,12 @@ from benchmarks.synapses import distance, faded, flipped, shape
 from luminanet.frozen import FrozenNet
 from tests.datasets import write_images
 from tests.nets import random_net
-from training.initial import initial_net
-from training.loop import Run
-from training.mutations import Grow
-from training.network import Network
-from training.seedings import SEEDINGS
-from training.transplant import transplant
+from training.evolution.mutations import Grow
+from training.evolution.transplant import transplant
+from training.model.initial import initial_net
+from training.model.network import Network
+from training.run.run import Run
+from training.topologies import SEEDINGS
 
 torch.set_num_threads(1)
 PURE = "kurtosis of log w"

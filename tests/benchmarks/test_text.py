@@ -15,17 +15,18 @@ from benchmarks.text.entries import Entry, report
 from benchmarks.text.models import TextModel, open_model
 from benchmarks.text.quality import BLOCK, HALF, TextQuality, evaluate, spelled
 from benchmarks.text.streams import Streams
-from export.baseline import unroll_gpt2
-from export.forms import Form
-from export.pack import Label
-from export.unroll import unroll
-from luminanet import cost, gpt2, reference
+from export.assembly.describe import Label
+from export.gpt2.cached import unroll_gpt2
+from export.network.lowerings import Form
+from export.network.unroll import unroll
+from luminanet import gpt2, reference
+from luminanet.artifact.manifest import Family, Precision
+from luminanet.cost import macs as cost
 from luminanet.errors import CheckpointError, DataError
+from luminanet.fields import TextInput
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
-from luminanet.manifest import Family, Precision
-from luminanet.receptive import TextInput
-from serving.runtime import OrtCpu
+from serving.runtimes.onnxruntime_cpu import OrtCpu
 from tests.datasets import write_stories
 from tests.nets import (
     random_gpt2,
@@ -37,8 +38,8 @@ from tests.nets import (
     write_artifact,
 )
 from training import checkpoint
-from training.corpus import open_corpus
-from training.data import load_stories
+from training.data.corpus import open_corpus
+from training.data.datasets import load_stories
 from training.presets import PRESETS
 
 TOKENIZER = tiny_tokenizer()

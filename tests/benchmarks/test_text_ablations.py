@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from benchmarks.tinystories.ablations import WHOLE, main, silenced
+from luminanet.fields import Interval, Recall, TextInput
 from luminanet.frozen import FrozenNet, TextHead
-from luminanet.receptive import Interval, Recall, TextInput
 from luminanet.reference import forward
 from tests.datasets import write_stories
 from tests.nets import random_weights, tiny_text_topology

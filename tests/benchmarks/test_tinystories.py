@@ -14,9 +14,9 @@ from benchmarks.tinystories.plots import draw
 from benchmarks.tinystories.stories import SAMPLING, stories
 from benchmarks.tinystories.stories import main as write_stories_page
 from luminanet import gpt2, reference
+from luminanet.artifact.manifest import Family
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
-from luminanet.manifest import Family
 from luminanet.sampling import Sampling, choose
 from tests.datasets import write_stories
 from tests.nets import (

@@ -14,8 +14,8 @@ from benchmarks.tinystories import tuning
 from benchmarks.tinystories.tries import GPT2, LUMINANET, TRIES, Tried, Try, mended
 from benchmarks.tinystories.tuned import by_width, optimum, page, power
 from tests.datasets import write_stories
-from training import batches
-from training.batches import Batch
+from training.data import batches
+from training.data.batches import Batch
 
 torch.set_num_threads(1)
 TINY = (

@@ -13,18 +13,24 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export import build_engine
-from export.baseline import unroll_gpt2
+from export.assembly.describe import Label
 from export.build_engine import RTX, build_plan, main
-from export.engine_process import run
-from export.engine_shapes import PlanOptions, shapes_of
-from export.graph import Graph
-from export.pack import Label
-from export.plain_gpt2 import unroll_plain_gpt2
-from export.unroll import unroll
+from export.gpt2.cached import unroll_gpt2
+from export.gpt2.standard_ops import unroll_plain_gpt2
+from export.gpu.engine_process import run
+from export.gpu.engine_shapes import PlanOptions, shapes_of
+from export.graph.builder import Graph
+from export.network.unroll import unroll
+from luminanet.artifact.gpu import Gpu
+from luminanet.artifact.manifest import TENSORRT_MODEL
+from luminanet.artifact.tensorrt_plan import (
+    Profile,
+    installed_version,
+    open_plan,
+    read_plan,
+    rebuild_command,
+)
 from luminanet.errors import ConfigError, ExportError, MissingExtraError
-from luminanet.gpu import Gpu
-from luminanet.manifest import TENSORRT_MODEL
-from luminanet.plan import Profile, installed_version, open_plan, read_plan, rebuild_command
 from tests.nets import (
     random_gpt2,
     random_net,

@@ -14,7 +14,7 @@ from export.command import finish
 from export.freeze import main as freeze
 from export.show import main as show
 from export.triton_repository import main as triton_repository
-from luminanet.artifact import Artifact
+from luminanet.artifact.directory import Artifact
 from luminanet.errors import ConfigError
 from tests.nets import LABELS, random_weights, tiny_image_topology, write_tiny_artifacts
 from training.checkpoint import Checkpoint, save
@@ -107,7 +107,7 @@ def test_a_freeze_that_is_ended_leaves_no_half_artifact(
     code = f"""
 import os, pathlib, sys
 from export import freeze
-from luminanet import folders
+from luminanet.artifact import folders
 
 def ending(*_, **__):
     os.kill(os.getpid(), {number})

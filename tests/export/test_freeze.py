@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from export import build_engine, maker
+from export import build_engine
 from export import freeze as module
+from export.assembly import build as maker
 from export.build_engine import RTX
 from export.freeze import freeze, main
+from export.network.unroll import unroll
 from export.show import main as show
-from export.unroll import unroll
-from luminanet.artifact import Artifact
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.manifest import Family, Role, Runtime, Task
+from luminanet.artifact.tensorrt_plan import installed_version, open_plan
 from luminanet.errors import CheckpointError, MissingExtraError, VerificationError
 from luminanet.finite import check_finite, weights
 from luminanet.frozen import ImageHead
-from luminanet.manifest import Family, Role, Runtime, Task
-from luminanet.plan import installed_version, open_plan
 from tests.nets import (
     LABELS,
     random_gpt2,

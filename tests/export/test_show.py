@@ -8,12 +8,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.graph import Graph
+from export.graph.builder import Graph
 from export.show import main, view
-from luminanet.artifact import Artifact, write
+from luminanet.artifact.directory import Artifact, write
+from luminanet.artifact.manifest import MODEL, FileEntry
+from luminanet.artifact.tensorrt_plan import PlanInfo, Profile, beside
 from luminanet.errors import ArtifactError
-from luminanet.manifest import MODEL, FileEntry
-from luminanet.plan import PlanInfo, Profile, beside
 from tests.nets import LABELS, write_tiny_artifacts
 
 NAMES = ("luminanet-cifar10", "luminanet-tinystories", "gpt2-tinystories")

@@ -19,15 +19,15 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.graph import Graph
-from export.pack import Label
-from export.triton_config import TritonOptions, configuration, plan_configuration
+from export.assembly.describe import Label
+from export.gpu.triton_config import TritonOptions, configuration, plan_configuration
+from export.graph.builder import Graph
 from export.triton_repository import main, triton_repository
-from luminanet.artifact import Artifact
-from luminanet.artifact import write as write_artifact
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.directory import write as write_artifact
+from luminanet.artifact.manifest import FileEntry
+from luminanet.artifact.tensorrt_plan import PlanInfo, Profile, beside
 from luminanet.errors import ArtifactError, ConfigError, ExportError
-from luminanet.manifest import FileEntry
-from luminanet.plan import PlanInfo, Profile, beside
 from tests.nets import (
     LABELS,
     random_gpt2,

@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from luminanet.fields import ImageInput, Interval, Patch, Recall, TextInput
 from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead, TextHead
-from luminanet.receptive import ImageInput, Interval, Patch, Recall, TextInput
 from luminanet.reference import NO_TOKEN, field_indices, forward, gelu, layer_norm, pool, recall
 from luminanet.topology import Activation, Cluster, Connection, Topology
 from tests.nets import random_weights, tiny_image_topology, tiny_text_topology

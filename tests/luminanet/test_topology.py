@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luminanet.errors import TopologyError
-from luminanet.receptive import ImageInput, Interval, Patch, Recall, TextField, TextInput
+from luminanet.fields import ImageInput, Interval, Patch, Recall, TextField, TextInput
 from luminanet.topology import Cluster, Connection, Kind, Topology
 from tests.nets import random_net, random_topology, tiny_image_topology, tiny_text_topology
 

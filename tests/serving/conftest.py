@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.models import Models, load
+from serving.models.load import Models, load
 from tests.nets import write_tiny_artifacts
 from tests.serving.helpers import Running, running
 

@@ -12,21 +12,21 @@ from typing import Any
 import httpx
 import numpy as np
 
-from luminanet.manifest import Family, Manifest, Task
+from luminanet.artifact.manifest import Family, Manifest, Task
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling
 from luminanet.tokenizer import TextStream
 from serving.app import create_app
-from serving.decoding import Drawn
-from serving.engine import Finish
+from serving.engines.detokenize import Transcript
+from serving.engines.engine import Finish
+from serving.engines.sequences import Drawn
+from serving.engines.text import Generation, Piece, TextEngine
 from serving.metrics import Metrics, TextMetrics
-from serving.models import Models
-from serving.runtime import Arrays, Backend, Step, Tensor
-from serving.scheduler import Generation, Piece, TextEngine
+from serving.models.load import Models
+from serving.runtimes.onnxruntime_cpu import Arrays, Backend, Step, Tensor
 from serving.server import DrainingServer, listen, make_server
 from serving.service import Service
 from serving.settings import Settings
-from serving.transcript import Transcript
 
 TIMEOUT_S = 10
 
@@ -77,10 +77,9 @@ def running(models: Models, **settings: Any) -> Iterator[Running]:
         assert not thread.is_alive(), "the server did not exit"
 
 
-def gone(server: Running) -> bool:
-    """Whether all clients have left and what they asked for was told so."""
-    state = server.server.server_state
-    return not state.connections and not state.tasks
+def all_cancelled(server: Running, family: Family = Family.LUMINANET) -> bool:
+    """Whether a text engine knows that nobody waits for what it computes."""
+    return all(job.cancelled for job in server.service.text(family)[1]._running)
 
 
 def frames(response: httpx.Response) -> list[Any]:
@@ -106,12 +105,16 @@ class GatedBackend:
         self.gate.set()
         self.broken = False
         self.runs = 0
+        self.closing_at = 0
+        """The run before which the gate closes by itself; 0 for none."""
 
     def bind(self, inputs: Arrays, outputs: Arrays) -> Step:
         step = self._inner.bind(inputs, outputs)
 
         def run() -> None:
             self.runs += 1
+            if self.runs == self.closing_at:
+                self.gate.clear()
             assert self.gate.wait(TIMEOUT_S)
             if self.broken:
                 raise RuntimeError("the device is gone")

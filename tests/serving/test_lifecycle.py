@@ -17,10 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
-from luminanet.manifest import Family
+from luminanet.artifact.manifest import Family
 from serving.app import create_app
 from serving.metrics import Metrics
-from serving.models import Models
+from serving.models.load import Models
 from serving.service import Service
 from serving.settings import Settings
 from tests.serving.helpers import (

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from luminanet.manifest import Family
+from luminanet.artifact.manifest import Family
 from serving.metrics import BUCKETS_S, Metrics
-from serving.models import Models
+from serving.models.load import Models
 from tests.serving.helpers import Running, frames, running
 
 MODEL = {"model", "backend", "task"}

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from tests.datasets import write_images, write_stories
-from training.batches import ImageSource
-from training.data import LABELS, load_images
-from training.initial import initial_net
-from training.network import Network
+from training.data.batches import ImageSource
+from training.data.datasets import LABELS, load_images
+from training.model.initial import initial_net
+from training.model.network import Network
 from training.presets import PRESETS
-from training.seedings import SEEDINGS
-from training.trainer import Trainer
+from training.step.trainer import Trainer
+from training.topologies import SEEDINGS
 
 SMALL = replace(PRESETS["cifar10"], steps=40, batch=16, width=8, channel=4, held_out=0.2)
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luminanet.errors import CheckpointError, TopologyError
+from luminanet.fields import Interval, TextInput
 from luminanet.frozen import FrozenNet
-from luminanet.receptive import Interval, TextInput
 from luminanet.topology import Cluster, Connection, Kind, Topology
 from tests.nets import random_gpt2, random_net, random_topology, random_weights, tiny_image_topology
 from training import checkpoint
@@ -24,10 +24,10 @@ from training.analysis.history import History, read_events, replay, replay_to
 from training.analysis.page import PARTS, SCRIPTS, Story, build, data
 from training.analysis.report import lines
 from training.analysis.similarity import compare, field_of, pairs, role_of
-from training.batches import ImageSource
 from training.config import EvolutionConfig
-from training.evolve import Event, evolve, network
-from training.mutations import (
+from training.data.batches import ImageSource
+from training.evolution.evolve import Event, evolve, network
+from training.evolution.mutations import (
     Connect,
     Disconnect,
     Grow,
@@ -38,7 +38,7 @@ from training.mutations import (
     apply,
     record,
 )
-from training.trainer import Trainer
+from training.step.trainer import Trainer
 
 SEEDS = st.integers(0, 100_000)
 

@@ -18,13 +18,13 @@ from training.baselines.mlp_mixer import MlpMixer
 from training.baselines.mobilevit import MobileVit
 from training.baselines.registry import BASELINES, Baseline, Recipe, macs, parameters, thaw
 from training.baselines.resmlp import ResMlp
-from training.batches import Batch, ImageSource
 from training.checkpoint import BaselineCheckpoint, load, load_baseline, save
 from training.config import LEARNING_RATES
-from training.data import LABELS, load_images
+from training.data.batches import Batch, ImageSource
+from training.data.datasets import LABELS, load_images
 from training.presets import PRESETS
+from training.step.trainer import SETTLING_BATCHES, Trainer
 from training.train import main
-from training.trainer import SETTLING_BATCHES, Trainer
 
 CONFIG = Gpt2Config(vocab_size=50, context=16, width=32, heads=4, layers=2)
 MEAN = np.array([0.4, 0.5, 0.6], np.float32)

@@ -12,11 +12,13 @@ from luminanet.errors import ConfigError
 from luminanet.machine import Cpu
 from tests.training.conftest import SMALL
 from tests.training.test_train import train
-from training import batches, loop, precision
-from training.batches import Batch
+from training import precision
 from training.checkpoint import load
+from training.data import batches
+from training.data.batches import Batch
 from training.precision import dtype_of, native
 from training.presets import PRESETS
+from training.run import run
 from training.torch_files import read_torch, write_torch
 
 CPU = torch.device("cpu")
@@ -74,10 +76,10 @@ def test_a_run_resumes_in_the_precision_that_it_began_with(
     whole, other, parts = tmp_path / "whole", tmp_path / "other", tmp_path / "parts"
     assert train(preset, data, whole, "--precision", "fp32") == 0
     assert train(preset, data, other, "--precision", "bf16") == 0
-    monkeypatch.setattr(loop, "native", lambda _: "fp32")
+    monkeypatch.setattr(run, "native", lambda _: "fp32")
     interrupt(monkeypatch, preset)
     assert train(preset, data, parts) == 130
-    monkeypatch.setattr(loop, "native", lambda _: "bf16")  # as on another machine
+    monkeypatch.setattr(run, "native", lambda _: "bf16")  # as on another machine
     assert train(preset, data, parts) == 0
     losses = [load(path / "ckpt.pt").figures["held_out_loss"] for path in (whole, parts, other)]
     assert losses[0] == losses[1] != losses[2]
@@ -95,10 +97,10 @@ def test_a_run_of_an_older_version_goes_on_in_bf16(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert train("gpt2", data, tmp_path, "--precision", "bf16") == 0
-    state = read_torch(tmp_path / loop.STATE)
+    state = read_torch(tmp_path / run.STATE)
     del state["config"]["precision"]
-    write_torch(tmp_path / loop.STATE, state)
-    monkeypatch.setattr(loop, "native", lambda _: "fp32")
+    write_torch(tmp_path / run.STATE, state)
+    monkeypatch.setattr(run, "native", lambda _: "fp32")
     assert train("gpt2", data, tmp_path) == 0
     assert train("gpt2", data, tmp_path, "--precision", "fp32") == 2
 

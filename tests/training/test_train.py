@@ -17,12 +17,12 @@ from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
 from tests.damage import flip_a_bit
-from training import batches
-from training.batches import Batch
 from training.checkpoint import load
+from training.data import batches
+from training.data.batches import Batch
 from training.presets import PRESETS
+from training.step.trainer import MIN_RATE, Trainer
 from training.train import command_of, main
-from training.trainer import MIN_RATE, Trainer
 
 TEXT = ["--steps", "12", "--batch", "4", "--context", "16", "--vocab-size", "300"]
 SMALL = {
@@ -138,7 +138,7 @@ class Clock:
 def test_a_time_limit_ends_the_run_wherever_it_was_interrupted(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.loop.time", Clock())
+    monkeypatch.setattr("training.run.run.time", Clock())
     limit = ["--steps", "1000000", "--seconds", "12"]
     assert train("cifar10", data, tmp_path / "whole", *limit) == 0
     plain = batches.ImageSource.batch
@@ -171,7 +171,7 @@ def test_progress_is_the_further_of_steps_and_time() -> None:
 
 KILLED_IN_A_MUTATION = """
 import os, signal, sys
-from training import evolve
+from training.evolution import evolve
 from training.train import main
 
 plain = evolve.adopt

@@ -3,5 +3,6 @@
     ckpt.pt --checkpoint--> FrozenNet --measure--> Anatomy --lines--> text
     evolution.jsonl --read_events--> [Event] --replay--> History --build--> topology.html
 
-Everything between the files is a pure function; the command line is `__main__.py`.
+anatomy and similarity measure, report prints, history and page draw. Everything between the files
+is a pure function; the command line is `__main__.py`.
 """

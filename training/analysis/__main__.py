@@ -13,7 +13,7 @@ from training.analysis.history import History, read_events, replay_to
 from training.analysis.page import Story, build
 from training.analysis.report import comparison, lines
 from training.analysis.similarity import compare
-from training.loop import EVENTS
+from training.run.run import EVENTS
 from training.whole import replacing, told
 
 PAGE = "topology.html"

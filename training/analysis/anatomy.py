@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from luminanet.cost import macs
+from luminanet.cost.macs import macs
 from luminanet.frozen import FrozenNet
+from luminanet.schedule import Visit, schedule
 from luminanet.topology import Connection, Kind, Topology
-from luminanet.visits import Visit, schedule
 
 Links = NDArray[np.bool_]
 BINS = 12

@@ -1,7 +1,7 @@
 """evolution.jsonl -> History: every topology that a run went through, replayed exactly.
 
 The first trial of a log holds the topology that the run started from, and every trial the mutations
-that it tried (training/evolve.py, Event). Replaying checks the log against itself.
+that it tried (training/evolution/evolve.py, Event). Replaying checks the log against itself.
 """
 
 import json
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from luminanet.errors import CheckpointError, TopologyError
 from luminanet.topology import Topology
-from training.evolve import Event
-from training.mutations import apply, recorded
+from training.evolution.evolve import Event
+from training.evolution.mutations import apply, recorded
 
 
 @dataclass(frozen=True, slots=True)

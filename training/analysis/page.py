@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any
 
+from luminanet.fields import Field, Interval, Patch, Recall, TextInput
 from luminanet.frozen import FrozenNet
-from luminanet.receptive import Field, Interval, Patch, Recall, TextInput
 from luminanet.topology import Cluster, Topology
 from training.analysis.anatomy import measure, strengths
 from training.analysis.history import History

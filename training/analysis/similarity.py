@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from luminanet.fields import Field, Patch
 from luminanet.frozen import FrozenNet
-from luminanet.receptive import Field, Patch
 from luminanet.topology import Cluster, Topology
 from training.analysis.anatomy import matrix, strengths
 

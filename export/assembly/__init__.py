@@ -1,0 +1,1 @@
+"""Network -> artifact: variants (which graphs), build (make, verify), describe (the manifest)."""

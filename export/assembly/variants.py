@@ -1,0 +1,200 @@
+"""Network -> which graphs an artifact holds: forms, precisions, roles (build.py makes them).
+
+model.onnx              float32: always there
+model.batch.onnx        float32 in the form that is faster for batches on a CPU, if one is
+model.int8.onnx         int8 for single requests, on a CPU
+model.int8-batch.onnx   int8 for batches, on a CPU
+model.fp16.onnx, model.bf16.onnx, model.qdq.onnx    for TensorRT
+model.tensorrt.onnx     float32 for TensorRT: of a GPT-2, whose model.onnx only onnxruntime reads
+decode.onnx, decode.batch.onnx, decode.int8.onnx, decode.int8-batch.onnx    text, on a CPU: each is
+                        the model.* graph of that name with the sampler inside (decode.py); of a
+                        GPT-2 one for every number K of tokens a call: decode.K.onnx, ...
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from export.checks.assess import Net
+from export.checks.examples import Examples
+from export.network.choose import AUTO, choose
+from luminanet.artifact.manifest import (
+    DECODE,
+    MAX_STEPS,
+    MODEL,
+    TENSORRT_MODEL,
+    Precision,
+    Role,
+    Runtime,
+)
+from luminanet.errors import ConfigError, ExportError
+from luminanet.fields import TextInput
+from luminanet.gpt2 import Gpt2Net
+
+WORDS: Mapping[str, tuple[Precision, ...]] = {
+    "fp32": (Precision.FP32,),
+    "int8": (Precision.INT8, Precision.INT8_BATCH),
+    "fp16": (Precision.FP16,),
+    "bf16": (Precision.BF16,),
+    "qdq": (Precision.QDQ_INT8,),
+}
+"""What can be asked for by name. The plain graph in float32 is always made."""
+BATCH_MODEL = "model.batch.onnx"
+FILES: Mapping[Precision, str] = {
+    Precision.FP32: MODEL,
+    Precision.INT8: "model.int8.onnx",
+    Precision.INT8_BATCH: "model.int8-batch.onnx",
+    Precision.FP16: "model.fp16.onnx",
+    Precision.BF16: "model.bf16.onnx",
+    Precision.QDQ_INT8: "model.qdq.onnx",
+}
+RUNTIMES: Mapping[Precision, Runtime] = {
+    Precision.INT8: Runtime.CPU,
+    Precision.INT8_BATCH: Runtime.CPU,
+    Precision.FP16: Runtime.TENSORRT,
+    Precision.BF16: Runtime.TENSORRT,
+    Precision.QDQ_INT8: Runtime.TENSORRT,
+}
+GPT2, PLAIN = "gpt2", "plain"
+"""The forms of a GPT-2: for onnxruntime (cached.py), and for TensorRT (gpt2/standard_ops.py)."""
+INT8_BATCH_FROM = 4
+"""From this batch size on, int8-batch is faster than int8 (benchmarks/precision.md)."""
+STEPS = (4,)
+"""Tokens that a call of a decode graph draws, unless others are asked for."""
+NO_DECODE = "none"
+REASONS: Mapping[Precision, str] = {
+    Precision.INT8: "int8 weights in blocks: fastest for single requests, and rows do not mix",
+    Precision.INT8_BATCH: "int8 products of a whole batch: fastest from a few rows on",
+    Precision.FP16: "half the bytes, for TensorRT",
+    Precision.BF16: "half the bytes and the range of float32, for TensorRT",
+    Precision.QDQ_INT8: "int8 with scales calibrated on real inputs, for TensorRT",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to freeze a network to. Without examples, random inputs verify the graphs."""
+
+    form: str = AUTO
+    precisions: tuple[Precision, ...] = (Precision.FP32,)
+    examples: Examples | None = None
+    tensorrt: bool = False
+    """Adds a graph in float32 that TensorRT reads, where the plain one is not."""
+    decode: tuple[int, ...] = STEPS
+    """Tokens a call of the graphs that decode text; none leaves these graphs out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A graph that is to be made."""
+
+    file: str
+    precision: Precision
+    form: str
+    reason: str
+    from_batch: int = 1
+    runtime: Runtime = Runtime.ANY
+    role: Role = Role.LOGITS
+    steps: int = 0
+
+
+def parse_precisions(text: str) -> tuple[Precision, ...]:
+    """Words with commas -> precisions, float32 first. Raises ConfigError."""
+    words = [word.strip() for word in text.split(",")]
+    unknown = [word for word in words if word not in WORDS]
+    if unknown:
+        raise ConfigError(f"there is no precision {unknown[0]!r}: choose from {', '.join(WORDS)}")
+    wanted = {precision for word in ("fp32", *words) for precision in WORDS[word]}
+    return tuple(precision for precision in Precision if precision in wanted)
+
+
+def parse_decode(text: str) -> tuple[int, ...]:
+    """Numbers of tokens with commas, or "none" -> the numbers, rising. Raises ConfigError."""
+    if text.strip() == NO_DECODE:
+        return ()
+    try:
+        found = sorted({int(word) for word in text.split(",")})
+    except ValueError:
+        found = [0]
+    if found[0] < 1 or found[-1] > MAX_STEPS:
+        raise ConfigError(
+            f"--decode is {text!r}: give numbers of tokens from 1 to {MAX_STEPS} with commas, "
+            f"or {NO_DECODE}"
+        )
+    return tuple(found)
+
+
+def variants(net: Net, request: Request) -> list[Variant]:
+    """What an artifact of this network holds; the plain graph comes first.
+
+    Raises ExportError for a form that does not exist, and for qdq-int8 without inputs to
+    calibrate it.
+    """
+    given = request.examples
+    if Precision.QDQ_INT8 in request.precisions and not (given and given.feeds):
+        raise ExportError(
+            "qdq is calibrated on real inputs: add --examples with a file that has some "
+            "(python -m benchmarks.examples CHECKPOINT writes one)"
+        )
+    plain = _plain(net, request.form)
+    by_precision = [
+        Variant(
+            file=FILES[precision],
+            precision=precision,
+            form=_form(net, plain, precision),
+            reason=REASONS[precision],
+            from_batch=INT8_BATCH_FROM if precision is Precision.INT8_BATCH else 1,
+            runtime=RUNTIMES[precision],
+        )
+        for precision in request.precisions
+        if precision is not Precision.FP32
+    ]
+    if request.tensorrt and isinstance(net, Gpt2Net):
+        reason = "standard operators alone, for TensorRT"
+        plain.append(
+            Variant(TENSORRT_MODEL, Precision.FP32, PLAIN, reason, runtime=Runtime.TENSORRT)
+        )
+    found = plain + by_precision
+    return found + [v for of in found for v in _decoding(net, of, request.decode)]
+
+
+def _decoding(net: Net, of: Variant, steps: Sequence[int]) -> list[Variant]:
+    """The graphs that decode with a graph that gives logits on a CPU: for a LuminaNet one."""
+    is_gpt2 = isinstance(net, Gpt2Net)
+    is_text = isinstance(net, Gpt2Net) or isinstance(net.topology.input, TextInput)
+    if not is_text or not steps or of.runtime is Runtime.TENSORRT:
+        return []
+    made = "the sampler is inside"
+    return [
+        replace(
+            of,
+            file=of.file.replace("model", f"{DECODE}.{count}" if count else DECODE, 1),
+            reason=f"{made}, {count or 'any number of'} tokens a call" if count != 1 else made,
+            runtime=Runtime.CPU,
+            role=Role.DECODE,
+            steps=count,
+        )
+        for count in (steps if is_gpt2 else (0,))
+    ]
+
+
+def _form(net: Net, plain: Sequence[Variant], precision: Precision) -> str:
+    """The form of the graph that is converted to another precision."""
+    if isinstance(net, Gpt2Net):
+        return PLAIN if RUNTIMES[precision] is Runtime.TENSORRT else GPT2
+    return plain[-1 if precision is Precision.INT8_BATCH else 0].form
+
+
+def _plain(net: Net, form: str) -> list[Variant]:
+    """The graphs in float32: one, or two that share the batch sizes."""
+    fp32 = Precision.FP32
+    if isinstance(net, Gpt2Net):
+        reason = "a GPT-2 has one form for onnxruntime"
+        return [Variant(MODEL, fp32, GPT2, reason, runtime=Runtime.CPU)]
+    (_, first), *more = choose(net, form).items()
+    return [
+        Variant(MODEL, fp32, first.form, first.reason),
+        *(
+            Variant(BATCH_MODEL, fp32, chosen.form, chosen.reason, from_batch, Runtime.CPU)
+            for from_batch, chosen in more
+        ),
+    ]

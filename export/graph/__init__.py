@@ -1,0 +1,1 @@
+"""ONNX graphs: builder, region (branches and loops), splice, session (onnxruntime)."""

@@ -1,0 +1,175 @@
+"""Which form a network is unrolled to, and why.
+
+    auto      the cost model below: the same choice on every machine, so the same bytes. The fastest
+              form for single requests and, where another is worth a file, the one for batches
+    measure   a few hundred timed calls on this machine: the one form that is least far from the
+              best one at any batch size
+
+The coefficients of the cost model come from `python -m benchmarks.costs pretrained`, which measures
+a set of networks and prints the table COSTS; paste it here to re-measure.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from math import ceil, prod
+
+import onnx
+
+from export.checks.timing import example, interleaved, onnxruntime_call
+from export.graph.builder import macs
+from export.network.lowerings import Form
+from export.network.unroll import unroll
+from luminanet.cost import macs as cost
+from luminanet.errors import ExportError
+from luminanet.frozen import FrozenNet
+
+AUTO, MEASURE = "auto", "measure"
+NAMES = (AUTO, MEASURE, *Form)
+BATCHES = (1, 8, 64)
+GAIN = 1.05
+"""How much faster a second form must be at batch 64 to be worth a file."""
+MOST_ZEROS = 4
+"""Blocks are not tried when the square of all neurons is more than this times the products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A form, and one sentence that says why."""
+
+    form: Form
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one graph makes a runtime do; `batched_macs` are those with a matrix per cluster in
+    one product, which runtimes cannot lay out beforehand."""
+
+    nodes: int
+    steps: int
+    macs: int
+    batched_macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Nanoseconds for a batch of one size: per node, per node on the longest path, and per
+    thousand multiply-accumulates of one row, in plain and in batched products."""
+
+    node_ns: float
+    step_ns: float
+    kmac_ns: float
+    batched_kmac_ns: float
+
+    def us(self, work: Work) -> float:
+        plain, batched = work.macs - work.batched_macs, work.batched_macs
+        products = (plain * self.kmac_ns + batched * self.batched_kmac_ns) / 1000
+        return (work.nodes * self.node_ns + work.steps * self.step_ns + products) / 1000
+
+
+COSTS: Mapping[int, Cost] = {
+    1: Cost(node_ns=484, step_ns=0, kmac_ns=128, batched_kmac_ns=146),
+    8: Cost(node_ns=656, step_ns=0, kmac_ns=329, batched_kmac_ns=596),
+    64: Cost(node_ns=2512, step_ns=3518, kmac_ns=1647, batched_kmac_ns=2695),
+}
+
+
+def choose(net: FrozenNet, name: str = AUTO) -> dict[int, Choice]:
+    """What `name`, one of NAMES, asks for: the smallest batch that a form is for -> the form. AUTO
+    gives two where that is worth it, one for single requests and one for batches.
+
+    Raises ExportError for another name, or for a network that fits no graph.
+    """
+    if name == AUTO:
+        return _by_batch(net)
+    if name == MEASURE:
+        return {1: _measure(net)}
+    if name not in NAMES:
+        raise ExportError(f"there is no form {name!r}: choose one of {', '.join(NAMES)}")
+    return {1: Choice(Form(name), "asked for by name")}
+
+
+def _by_batch(net: FrozenNet) -> dict[int, Choice]:
+    times_us = _predicted_us(net)
+    smallest, largest = min(COSTS), max(COSTS)
+    few, many = (
+        best({form: {size: us[size]} for form, us in times_us.items()}, "predicted")
+        for size in (smallest, largest)
+    )
+    plain, other = times_us[few.form], times_us[many.form]
+    if plain[largest] < GAIN * other[largest]:
+        return {smallest: few}
+    return {smallest: few, _takes_over(plain, other): many}
+
+
+def _takes_over(plain: Mapping[int, float], other: Mapping[int, float]) -> int:
+    """The batch from which on `other`, slower at first and faster in the end, is the faster one, if
+    times grow linearly between the batch sizes that are known."""
+    low, high = max(pair for pair in pairwise(sorted(plain)) if plain[pair[0]] <= other[pair[0]])
+    behind, ahead = other[low] - plain[low], plain[high] - other[high]
+    return max(2, ceil(low + (high - low) * behind / (behind + ahead)))
+
+
+def _predicted_us(net: FrozenNet) -> dict[Form, dict[int, float]]:
+    works = {form: work_of(model) for form, model in graphs(net)}
+    return {form: {b: c.us(work) for b, c in COSTS.items()} for form, work in works.items()}
+
+
+def _measure(net: FrozenNet) -> Choice:
+    calls = {form: onnxruntime_call(model) for form, model in graphs(net)}
+    times_us: dict[Form, dict[int, float]] = {form: {} for form in calls}
+    for batch in BATCHES:
+        inputs = example(net, batch)
+        found = interleaved({form: partial(call, inputs) for form, call in calls.items()})
+        for form, seconds in found.items():
+            times_us[form][batch] = 1e6 * seconds
+    return best(times_us, "measured")
+
+
+def best(times_us: Mapping[Form, Mapping[int, float]], how: str) -> Choice:
+    """The form whose worst ratio to the fastest one, over all batch sizes, is smallest."""
+    worst = {form: worst_ratio(times, times_us.values()) for form, times in times_us.items()}
+    ranked = sorted(worst, key=lambda form: (worst[form], form))
+
+    def told(form: Form) -> str:
+        times = (f"{us:.0f} us at batch {batch}" for batch, us in times_us[form].items())
+        return f"{form} {', '.join(times)}"
+
+    return Choice(ranked[0], f"{how}: {'; '.join(told(form) for form in ranked[:3])}")
+
+
+def worst_ratio(times: Mapping[int, float], all_times: Iterable[Mapping[int, float]]) -> float:
+    """How much slower than the fastest, at the batch size where that is most."""
+    others = list(all_times)
+    return max(time / min(other[batch] for other in others) for batch, time in times.items())
+
+
+def graphs(net: FrozenNet) -> Iterator[tuple[Form, onnx.ModelProto]]:
+    """All forms but blocks that would be mostly zeros, and what no ONNX file can hold.
+
+    Raises ExportError when none is left.
+    """
+    refused: list[ExportError] = []
+    width = sum(cluster.width for cluster in net.topology.clusters)
+    is_sparse = width**2 > MOST_ZEROS * cost.macs(net.topology)
+    forms = [form for form in Form if not (form is Form.BLOCK and is_sparse)]
+    for form in forms:
+        try:
+            yield form, unroll(net, form)
+        except ExportError as error:
+            refused.append(error)
+    if len(refused) == len(forms):
+        raise refused[0]
+
+
+def work_of(model: onnx.ModelProto) -> Work:
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    products = (node for node in model.graph.node if node.op_type == "MatMul")
+    batched = [sizes[node.input[1]] for node in products if len(sizes.get(node.input[1], ())) > 2]
+    depth: dict[str, int] = {}
+    for node in model.graph.node:
+        steps = 1 + max((depth.get(name, 0) for name in node.input), default=0)
+        depth.update(dict.fromkeys(node.output, steps))
+    return Work(len(model.graph.node), max(depth.values()), macs(model), sum(map(prod, batched)))

@@ -1,0 +1,108 @@
+"""FrozenNet -> ONNX: the two passes written out as one static graph.
+
+    drive_i   = fields_i @ see_i + bias_i              projection.py: once, for both passes
+    hidden_i  = act(signal_i @ hear_i + drive_i)       gate_matrix.py, batched.py, fused.py
+    logits    = [hidden_1, hidden_2, ...] @ stacked readouts
+
+Checked against reference.py by checks/verify.py. Shape legend: that of frozen.py, and B batch.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from export.graph.builder import Graph
+from export.network.batched import Shared
+from export.network.echoes import add_echoes, add_habits
+from export.network.fused import Block
+from export.network.gate_matrix import Bus, Clusterwise, Concatenated, PerConnection
+from export.network.inputs import image_views, of_raw_pixels, text_views
+from export.network.levelwise import Levelwise
+from export.network.lowerings import Form, Hidden, Scope
+from export.network.projection import Sight
+from export.network.recall import Recalled
+from export.network.views import Seen
+from luminanet.fields import NEWEST, ImageInput, Recall, TextInput
+from luminanet.frozen import Array, FrozenNet, ImageHead, TextHead
+from luminanet.reference import NORM_EPSILON
+
+TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
+    Form.CONNECTION: PerConnection,
+    Form.CONCAT: Concatenated,
+    Form.BUS: Bus,
+    Form.SHARED: Shared,
+    Form.BLOCK: Block,
+}
+
+
+def unroll(net: FrozenNet, form: Form = Form.BUS) -> onnx.ModelProto:
+    """The graph of a network, with the interface that luminanet/artifact/manifest.py describes."""
+    graph = Graph("luminanet")
+    if isinstance(net.head, ImageHead):
+        _unroll_image(graph, net, net.head, form)
+    else:
+        _unroll_text(graph, net, net.head, form)
+    return graph.build()
+
+
+def _unroll_image(graph: Graph, net: FrozenNet, head: ImageHead, form: Form) -> None:
+    topology, net = net.topology, of_raw_pixels(net)
+    assert isinstance(topology.input, ImageInput)
+    seen = image_views(graph, topology.input, TWO_PASSES[form].views(topology))
+    scope = Scope(graph, "images")
+    hidden = _last_hidden(scope, net, form, seen)
+    _readout(scope, net, hidden, graph.constant("readout/bias", head.bias_O), "logits")
+    graph.output("logits", np.float32, ["batch", topology.outputs])
+
+
+def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> None:
+    topology = net.topology
+    assert isinstance(topology.input, TextInput)
+    graph.input("token_ids", np.int64, ["batch", topology.input.window])
+    views = dict(TWO_PASSES[form].views(topology))
+    if head.output_VO is None:
+        views.setdefault(NEWEST, "newest")
+    wanted = {field for view in views for field in view}
+    recalls = [f for f in wanted.union(topology.input.echoes) if isinstance(f, Recall)]
+    recalled = Recalled(graph, topology.input, recalls)
+    seen = text_views(graph, head, topology.input, views, recalled)
+    scope = Scope(graph, "token_ids")
+    hidden = _last_hidden(scope, net, form, seen)
+    newest = seen[NEWEST] if head.output_VO is None else None
+    is_plain = not topology.input.echoes and not topology.input.habits
+    out_BO = _readout(scope, net, hidden, newest if is_plain else None, "readout")
+    if topology.input.echoes:
+        out_BO = add_echoes(graph, net, recalled, out_BO)
+    if topology.input.habits:
+        out_BO = add_habits(graph, head, topology.input, out_BO)
+    if newest and not is_plain:
+        out_BO = scope.node("Add", [out_BO, newest], "readout/newest")
+    scale_O = scope.constant("readout/norm/scale", head.norm_out_scale_O)
+    bias_O = scope.constant("readout/norm/bias", head.norm_out_bias_O)
+    normed_BO = scope.node(
+        "LayerNormalization", [out_BO, scale_O, bias_O], "readout/norm", epsilon=NORM_EPSILON
+    )
+    vocabulary_VO = scope.constant("output_layer", head.vocabulary_VO)
+    scope.node("Gemm", [normed_BO, vocabulary_VO], "logits", transB=1)
+    graph.output("logits", np.float32, ["batch", topology.input.vocab_size])
+
+
+def _last_hidden(scope: Scope, net: FrozenNet, form: Form, seen: Seen) -> Hidden:
+    return TWO_PASSES[form](scope, net, Sight(scope, net, seen)).last_hidden()
+
+
+def _readout(scope: Scope, net: FrozenNet, hidden: Hidden, plus: str | None, name: str) -> str:
+    """All hidden states through all readout matrices [B, O + F], plus a tensor that broadcasts."""
+    outputs = net.topology.readouts
+
+    def rows(id: int | None, width: int) -> Array:
+        matrix = np.zeros((width, outputs), np.float32)
+        if id is not None:
+            readout_HO = net.clusters[id].readout_HO
+            matrix[: len(readout_HO)] = readout_HO
+        return matrix
+
+    stacked = np.vstack([rows(*part) for part in hidden.parts])
+    weights = scope.constant("readout/weights", stacked)
+    return scope.node("Gemm", [hidden.tensor, weights, *([plus] if plus else [])], name)

@@ -1,0 +1,42 @@
+"""Topology -> multiply-accumulates of one forward: what evolution pays for a better loss.
+
+Counts the visits that matter (schedule.py), as the exported graph computes them: what a cluster
+sees once, what it hears and says at every visit that needs it. Embedding look-ups are free.
+"""
+
+from luminanet.fields import TextInput
+from luminanet.schedule import Heard, stages
+from luminanet.topology import Cluster, Topology
+
+
+def macs(topology: Topology) -> int:
+    """Per image, or per token; equals the count from the exported graph."""
+    by_stage = stages(topology).values()
+    spoken = {source for heard in by_stage for sources in heard.values() for source in sources}
+    total = sum(cluster_macs(topology, cluster) for cluster in topology.clusters)
+    total += sum(topology.cluster(v.cluster).width for v in spoken) * topology.channel
+    return total + sum(heard_macs(topology, heard) for heard in by_stage) + _shared(topology)
+
+
+def heard_macs(topology: Topology, heard: Heard) -> int:
+    """Of one stage: mixing what it hears, and hearing it."""
+    listening = {visit: sources for visit, sources in heard.items() if sources}
+    mixed = len(listening) * len({s for sources in listening.values() for s in sources})
+    widths = sum(topology.cluster(visit.cluster).width for visit in listening)
+    return topology.channel * (mixed + widths)
+
+
+def cluster_macs(topology: Topology, cluster: Cluster) -> int:
+    """What a cluster costs alone: its view and its readout."""
+    return cluster.width * (topology.inputs(cluster) + topology.readouts)
+
+
+def _shared(topology: Topology) -> int:
+    """Of text: output layer, echoes, habits, and pooling of intervals longer than one lag."""
+    shape = topology.input
+    if not isinstance(shape, TextInput):
+        return 0
+    pooling = len(topology.pooled) * topology.pooled_reach * shape.embedding
+    echoing = shape.echoed * topology.readouts
+    habits = shape.embedding * topology.outputs if shape.habits else 0
+    return shape.vocab_size * topology.outputs + pooling + echoing + habits

@@ -1,0 +1,1 @@
+"""HTTP: routes, health, schemas, requests (bodies in), streaming (answers out), middleware."""

@@ -1,0 +1,65 @@
+"""The endpoints of those who run the server: what is loaded, health, metrics."""
+
+from fastapi import APIRouter, Response
+
+from serving import metrics
+from serving.api.schemas import Health, ModelCard, ModelList, error_answers
+from serving.errors import ShuttingDownError, UnavailableError
+from serving.models.load import ImageModel, TextModel
+from serving.service import Service
+
+
+def build_router(service: Service) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/models")
+    async def models() -> ModelList:
+        """What this server has loaded, and what was measured when it was made."""
+        return ModelList(models=[_card(model) for model in service.models.all])
+
+    @router.get("/health/startup", responses=error_answers(503))
+    async def startup() -> Health:
+        """Whether all models are loaded and warm."""
+        if not service.started:
+            raise UnavailableError("the models are not loaded yet")
+        return Health(status="started")
+
+    @router.get("/health/live", responses=error_answers(503))
+    async def live() -> Health:
+        """Whether the process works; an answer of 503 means: restart it. Busy is not dead."""
+        if not service.live:
+            raise UnavailableError("an engine's thread has ended: restart the server")
+        return Health(status="live")
+
+    @router.get("/health/ready", responses=error_answers(503))
+    async def ready() -> Health:
+        """Whether new work is accepted; not before the start, and not while draining."""
+        if service.draining:
+            raise ShuttingDownError("the server is shutting down")
+        if not service.ready:
+            raise UnavailableError("the server is not ready")
+        return Health(status="ready")
+
+    @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
+    def read_metrics() -> Response:
+        """Prometheus metrics, all named luminanet_*."""
+        return Response(service.metrics.render(), media_type=metrics.CONTENT_TYPE)
+
+    return router
+
+
+def _card(model: ImageModel | TextModel) -> ModelCard:
+    manifest = model.manifest
+    return ModelCard(
+        model=manifest.family,
+        name=manifest.name,
+        task=manifest.task,
+        summary=manifest.summary,
+        backend=model.backend.name,
+        precision=model.precision,
+        parameters=manifest.parameters,
+        macs=manifest.macs,
+        context=manifest.context,
+        labels=list(manifest.labels),
+        figures=dict(manifest.figures or {}),
+    )

@@ -1,0 +1,150 @@
+"""The endpoints: read and check a request, give it to an engine, shape the answer."""
+
+import secrets
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from luminanet.artifact.manifest import Manifest
+from luminanet.sampling import Sampling
+from serving.api import schemas
+from serving.api.requests import JSON, MULTIPART, read_json, read_picture
+from serving.api.schemas import ClassifyRequest, GenerateRequest, error_answers
+from serving.api.streaming import EventStream, result, rounded, token_usage, whole
+from serving.engines.detokenize import Transcript
+from serving.engines.images import Classification, Probabilities
+from serving.engines.text import Generation
+from serving.errors import InternalError, RequestError
+from serving.models.load import TextModel
+from serving.service import Service
+from serving.settings import Settings
+
+EVENTS = {
+    "description": "The text; with `stream: true` as server-sent events, of which each holds what "
+    "one call of the network gave: up to as many tokens as the server's setting `steps`. With "
+    "`logprobs: true` each has those of its tokens, and its text may be empty",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'data: {"text": " girl"}\n\ndata: {"finish_reason": "length", "usage": '
+            '{"prompt_tokens": 8, "completion_tokens": 1, "total_tokens": 9}, "model": '
+            '"luminanet", "seed": 7}\n\ndata: [DONE]\n\n',
+        }
+    },
+}
+FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP"},
+        "top_k": {"type": "integer", "minimum": 1, "default": 5},
+    },
+}
+
+
+def build_router(service: Service) -> APIRouter:
+    router = APIRouter()
+
+    @router.post(
+        "/generate",
+        response_model=schemas.GenerateResponse,
+        responses={200: EVENTS, **error_answers(400, 404, 413, 415, 422, 429, 500, 503)},
+        openapi_extra=_body({JSON: GenerateRequest.model_json_schema()}),
+    )
+    async def generate(request: Request) -> Response:
+        """Continues a text with LuminaNet, or with the GPT-2 baseline it is compared with."""
+        body = await read_json(request, GenerateRequest)
+        model, engine = service.text(body.model)
+        seed = secrets.randbits(63) if body.seed is None else body.seed
+        job = _generation(body, model, service.settings, seed, request.state.arrived_s)
+        engine.submit(job)
+        if body.stream:
+            return EventStream(job, {"model": body.model, "seed": seed}, body.logprobs)
+        text, finish, logs = await whole(job, request.receive)
+        return _json(
+            schemas.GenerateResponse(
+                text=text,
+                finish_reason=finish,
+                usage=token_usage(job),
+                model=body.model,
+                seed=seed,
+                logprobs=rounded(logs) if body.logprobs else None,
+            )
+        )
+
+    @router.post(
+        "/classify",
+        response_model=schemas.ClassifyResponse,
+        responses=error_answers(400, 404, 413, 415, 422, 429, 500, 503),
+        openapi_extra=_body({MULTIPART: FORM, JSON: ClassifyRequest.model_json_schema()}),
+    )
+    async def classify(request: Request) -> Response:
+        """Says what a picture shows. It is seen as on a white page: what is transparent is white,
+        a colour profile (of RGB or grey, without tables) is brought to sRGB, EXIF turns it upright.
+        Then it is scaled to 32x32, whatever its aspect; a large JPEG is decoded at 1/2 to 1/8 of
+        its size first, which moves a probability by up to 0.02. Of an animation the first picture
+        counts."""
+        data, top_k = await read_picture(request, service.settings.max_body_bytes)
+        model, engine = service.image()
+        labels = model.manifest.labels
+        if top_k > len(labels):
+            raise RequestError(
+                f"top_k is {top_k}; the model has {len(labels)} classes: ask for fewer", "top_k"
+            )
+        job = Classification(data, request.state.arrived_s)
+        engine.submit(job)
+        return _json(_classified(model.manifest, await result(job, request.receive), top_k))
+
+    return router
+
+
+def _generation(
+    body: GenerateRequest, model: TextModel, settings: Settings, seed: int, arrived_s: float
+) -> Generation:
+    """Raises RequestError when the prompt or max_tokens is above a limit."""
+    max_tokens = body.max_tokens or settings.default_max_tokens
+    if max_tokens > settings.max_tokens_limit:
+        raise RequestError(
+            f"max_tokens is {max_tokens}; this server allows 1 to {settings.max_tokens_limit}",
+            "max_tokens",
+        )
+    return Generation(
+        model.encode(body.prompt),
+        Transcript(model.tokenizer.stream(), body.stop),
+        Sampling(
+            body.temperature, body.top_k, body.top_p, body.min_p, body.repetition_penalty, seed
+        ),
+        max_tokens,
+        arrived_s,
+    )
+
+
+def _classified(
+    manifest: Manifest, probabilities_N: Probabilities, top_k: int
+) -> schemas.ClassifyResponse:
+    if not np.isfinite(probabilities_N).all():
+        raise InternalError("the network's answer is not finite")
+    labels = manifest.labels
+    best = np.argsort(-probabilities_N, kind="stable")[:top_k].tolist()
+    top = [
+        schemas.Prediction(label=labels[i], index=i, probability=probabilities_N[i]) for i in best
+    ]
+    return schemas.ClassifyResponse(
+        label=top[0].label,
+        index=top[0].index,
+        probabilities=dict(zip(labels, probabilities_N.tolist(), strict=True)),
+        top_k=top,
+        model=manifest.family,
+    )
+
+
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(exclude_none=True), media_type=JSON)
+
+
+def _body(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """OpenAPI's description of a body, by media type."""
+    described = {kind: {"schema": schema} for kind, schema in content.items()}
+    return {"requestBody": {"required": True, "content": described}}

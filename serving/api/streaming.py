@@ -1,0 +1,135 @@
+"""From an outbox to the client: whole, or as server-sent events. A client that leaves is noticed.
+
+The frames of a stream:
+
+    data: {"text": "..."}                                 as often as there is new text; with
+    data: {"text": "...", "logprobs": [..]}               logprobs as often as there are new tokens
+    data: {"finish_reason", "usage", "model", "seed"}     at the end, and then
+    data: [DONE]
+    data: {"error": {"type", "message", "param"}}         instead of these two on a failure
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serving import errors
+from serving.api.schemas import Usage
+from serving.engines.engine import Finish, Job, failure
+from serving.engines.text import Generation, Piece
+from serving.errors import ApiError
+
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+DONE = b"data: [DONE]\n\n"
+
+
+@asynccontextmanager
+async def watched(job: Job, receive: Receive) -> AsyncIterator[None]:
+    """Cancels the job when the client closes the connection, or the block is left early.
+
+    The body of the request must have been read.
+    """
+    watcher = asyncio.create_task(_cancel_on_disconnect(job, receive))
+    try:
+        yield
+    finally:
+        watcher.cancel()
+        job.cancel()
+
+
+async def _cancel_on_disconnect(job: Job, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    job.cancel()
+
+
+async def result(job: Job, receive: Receive) -> Any:
+    """The one result of a job that has one; raises it when it is an ApiError."""
+    async with watched(job, receive):
+        (answer,) = await job.outbox.take()
+    if isinstance(answer, ApiError):
+        raise answer
+    return answer
+
+
+async def whole(job: Generation, receive: Receive) -> tuple[str, Finish, list[float]]:
+    """All text of a generation, why it ended, and the log-probabilities of its tokens; raises when
+    it did not end by itself."""
+    pieces: list[Piece] = []
+    async with watched(job, receive):
+        while not pieces or pieces[-1].finish is None:
+            pieces += await job.outbox.take()
+    finish = pieces[-1].finish
+    assert finish is not None
+    error = failure(finish)
+    if error:
+        raise error
+    logs = [log for piece in pieces for log in piece.logs]
+    return "".join(piece.text for piece in pieces), finish, logs
+
+
+class EventStream(Response):
+    """The frames of a generation. Frames that wait together are sent together."""
+
+    def __init__(self, job: Generation, ending: Mapping[str, Any], logprobs: bool) -> None:
+        """`ending`: what the last frame tells beside finish_reason and usage."""
+        super().__init__(headers=HEADERS, media_type="text/event-stream")
+        del self.headers["content-length"]
+        self._job = job
+        self._ending = ending
+        self._frame = _frame_with_logs if logprobs else _text_frame
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        finish = None
+        async with watched(self._job, receive):
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            while finish is None:
+                pieces = await self._job.outbox.take()
+                finish = pieces[-1].finish
+                frames = b"".join(map(self._frame, pieces))
+                if finish:
+                    frames += self._last_frames(finish)
+                if frames:
+                    more = not finish
+                    await send({"type": "http.response.body", "body": frames, "more_body": more})
+
+    def _last_frames(self, finish: Finish) -> bytes:
+        if finish is Finish.ERROR:
+            error = failure(finish)
+            assert error is not None
+            return _frame(errors.body(error))
+        usage = token_usage(self._job).model_dump()
+        return _frame({"finish_reason": finish, "usage": usage, **self._ending}) + DONE
+
+
+def token_usage(job: Generation) -> Usage:
+    prompt, completion = len(job.prompt), job.tokens
+    return Usage(
+        prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
+    )
+
+
+def rounded(logs: Iterable[float]) -> list[float]:
+    """Log-probabilities to the digits that float32 holds."""
+    return [round(log, 6) for log in logs]
+
+
+def _text_frame(piece: Piece) -> bytes:
+    if not piece.text:
+        return b""
+    return b'data: {"text": %b}\n\n' % json.dumps(piece.text, ensure_ascii=False).encode()
+
+
+def _frame_with_logs(piece: Piece) -> bytes:
+    if not piece.text and not piece.logs:
+        return b""
+    return _frame({"text": piece.text, "logprobs": rounded(piece.logs)})
+
+
+def _frame(content: Mapping[str, Any]) -> bytes:
+    return b"data: %b\n\n" % json.dumps(content, ensure_ascii=False).encode()

@@ -1,0 +1,169 @@
+"""Images: micro-batching. Whatever is decoded when the network is free is computed together.
+
+A picture is decoded from the moment it is accepted, beside all others, and waits in the queue until
+then; so none waits for a batch to be decoded. Large ones have threads of their own.
+
+Shape legend: B images of the batch, C colour channels, Y rows, X columns, N classes.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luminanet.artifact.manifest import Manifest
+from serving.engines.engine import Engine, Finish, Job, failure
+from serving.errors import ApiError, InternalError
+from serving.metrics import EngineMetrics
+from serving.models.interface import IMAGE_SHAPE
+from serving.pictures.pixels import is_large
+from serving.runtimes.onnxruntime_cpu import Backend
+
+log = logging.getLogger("luminanet.engine")
+
+Pixels = NDArray[np.float32]
+Probabilities = NDArray[np.float64]
+
+
+class ImageBatch:
+    """A network bound to one fixed batch of images, at every size from 1 to max_batch."""
+
+    def __init__(self, backend: Backend, manifest: Manifest, max_batch: int) -> None:
+        self._images_BCYX = np.zeros((max_batch, *IMAGE_SHAPE), np.float32)
+        self._logits_BN = np.zeros((max_batch, len(manifest.labels)), np.float32)
+        self._steps = [
+            backend.bind({"images": self._images_BCYX[:n]}, {"logits": self._logits_BN[:n]})
+            for n in range(1, max_batch + 1)
+        ]
+
+    def run(self, images: Sequence[Pixels]) -> Probabilities:
+        """Probabilities [len(images), N], in float64."""
+        for place, pixels_CYX in enumerate(images):
+            self._images_BCYX[place] = pixels_CYX
+        self._steps[len(images) - 1]()
+        logits_BN = self._logits_BN[: len(images)].astype(np.float64)
+        weights_BN = np.exp(logits_BN - logits_BN.max(axis=1, keepdims=True))
+        return np.asarray(weights_BN / weights_BN.sum(axis=1, keepdims=True))
+
+    def warm_up(self) -> None:
+        """Runs every batch size once."""
+        for step in self._steps:
+            step()
+
+
+class Classification(Job):
+    """One picture; its outbox gets probabilities [N], or the ApiError that explains their lack."""
+
+    def __init__(self, data: bytes, arrived_s: float) -> None:
+        super().__init__(arrived_s)
+        self.data = data
+        self.decoded: Pixels | ApiError | None = None
+
+    def cancel(self) -> None:
+        """As of a Job; the picture is let go at once."""
+        super().cancel()
+        self.data = b""
+
+
+class ImageEngine(Engine[Classification]):
+    """Decodes pictures on a few threads, and classifies in one run those that are decoded.
+
+    Until it is decoded a job stays in `_waiting`, and so counts against the queue's limit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        batch: ImageBatch,
+        read: Callable[[bytes], Pixels],
+        max_batch: int,
+        threads: int,
+        queue_limit: int,
+        metrics: EngineMetrics,
+    ) -> None:
+        super().__init__(name, queue_limit, metrics)
+        self._batch = batch
+        self._read = read
+        self._max_batch = max_batch
+        self._decoded: deque[Classification] = deque()
+        self._small = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._large = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="decode-large")
+        self._duration = metrics.inference("classify")
+
+    # ------------------------------------------------------------------ called by the event loop
+
+    def submit(self, job: Classification) -> None:
+        super().submit(job)
+        self._small.submit(self._sort, job)
+
+    def join(self) -> None:
+        super().join()
+        for pool in self._small, self._large:
+            pool.shutdown(cancel_futures=True)
+
+    # ------------------------------------------------------------------ the decoders' threads
+
+    def _sort(self, job: Classification) -> None:
+        """Decodes a small picture, and leaves a large one to the threads for these."""
+        if is_large(job.data):
+            self._large.submit(self._decode, job)
+        else:
+            self._decode(job)
+
+    def _decode(self, job: Classification) -> None:
+        decoded = self._try_read(job.data)
+        with self._wake:
+            job.decoded, job.data = decoded, b""
+            self._decoded.append(job)
+            self._wake.notify()
+
+    def _try_read(self, data: bytes) -> Pixels | ApiError:
+        try:
+            return self._read(data)
+        except ApiError as error:
+            return error
+        except Exception:
+            log.exception("%s: a picture could not be decoded; its request is ended", self.name)
+            return InternalError("the server failed on this picture; its log says why")
+
+    # ------------------------------------------------------------------ the engine's thread
+
+    def _startable(self) -> bool:
+        return bool(self._decoded) or any(job.cancelled for job in self._waiting)
+
+    def _pop(self) -> Classification | None:
+        while self._decoded:
+            job = self._decoded.popleft()
+            if not job.cancelled:  # or else it was forgotten, or will be
+                self._waiting.remove(job)
+                return job
+        return None
+
+    def _step(self) -> None:
+        while len(self._running) < self._max_batch and (job := self._next()) is not None:
+            self._running.append(job)
+        images = [j.decoded for j in self._running if isinstance(j.decoded, np.ndarray)]
+        answers = iter(self._classify(images) if images else ())
+        jobs, self._running = self._running, []
+        for job in jobs:
+            if isinstance(job.decoded, ApiError):
+                self._post(job, job.decoded)
+                self._metrics.finished(Finish.ERROR).inc()
+            else:
+                self._post(job, next(answers))
+                self._metrics.finished(Finish.DONE).inc()
+
+    def _classify(self, images: list[Pixels]) -> Probabilities:
+        begun_s = perf_counter()
+        answers_BN = self._batch.run(images)
+        self._duration.observe(perf_counter() - begun_s)
+        self._metrics.batch_size.observe(len(images))
+        return answers_BN
+
+    def _end(self, job: Classification, reason: Finish) -> None:
+        self._metrics.finished(reason).inc()
+        self._post(job, failure(reason))

@@ -1,0 +1,246 @@
+"""What a running sequence keeps between two calls: a window (LuminaNet) or a KV cache (GPT-2).
+
+Both hold a fixed pool of rows and are run on its first n rows, so the scheduler keeps the running
+sequences compact. One call draws K tokens for each of them, inside the graph (decode.py).
+All arrays and bindings are made once; a call allocates nothing.
+
+Where a row must come out the same in a batch of any size, and kernels compute several rows at a
+time, batches are filled up to whole groups by spare rows.
+
+Shape legend: B rows of the pool, K tokens drawn by a call, W context, A heads, D width of a head.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luminanet import sampling
+from luminanet.artifact.manifest import Manifest
+from luminanet.reference import NO_TOKEN
+from luminanet.sampling import Sampling
+from serving.runtimes.onnxruntime_cpu import Arrays, Backend, Step
+
+Buffers = dict[str, NDArray[Any]]
+UNLIMITED = 2**63
+GROUPS = (1, 2, 4, 8)
+"""Rows that a kernel may compute at a time."""
+EVERY, ALL_TO = 64, 64
+"""Batch sizes that are tried: all up to ALL_TO, then every EVERY-th, and the largest."""
+
+
+class Drawn(NamedTuple):
+    """Token ids and log-probabilities [B, K]; NO_TOKEN where the network's answer was no number,
+    and then what follows in the row means nothing."""
+
+    ids_BK: NDArray[np.int64]
+    logs_BK: NDArray[np.float32]
+
+
+class Sequences(Protocol):
+    """The running sequences of one model; only the engine's thread touches them."""
+
+    bytes_per_sequence: int
+
+    def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
+        """Starts a sequence in `row`. Returns whether the network was run for its prompt."""
+
+    def draw(self, rows: int) -> Drawn:
+        """The next K tokens of the first `rows` rows; valid until the next call. What a row draws
+        beyond its `room` means nothing."""
+
+    def room(self, prompt: int) -> int:
+        """How many tokens can follow a prompt of so many."""
+
+    def move(self, source: int, target: int) -> None:
+        """Moves a sequence into a free row."""
+
+
+class _Rows:
+    """What both kinds have: how each row samples, what it drew, and a call for each batch size."""
+
+    def __init__(self, max_batch: int, steps: int, group: int) -> None:
+        self.count, self._group = -(-max_batch // group) * group, group
+        self.asked: Buffers = {n: np.zeros(self.count, d) for n, d in sampling.INPUTS.items()}
+        self.drawn: Buffers = {
+            "sampled_ids": np.zeros((self.count, steps), np.int64),
+            "log_probabilities": np.zeros((self.count, steps), np.float32),
+        }
+        self._calls: dict[int, Step] = {}
+
+    def bind(self, backend: Backend, inputs: Buffers, outputs: Buffers, shared: Arrays) -> None:
+        """`inputs` and `outputs` have a row for each sequence, `shared` are inputs for all."""
+        inputs, outputs = inputs | self.asked, self.drawn | outputs
+        for rows in range(self._group, self.count + 1, self._group):
+            self._calls[rows] = backend.bind(
+                {**{name: array[:rows] for name, array in inputs.items()}, **shared},
+                {name: array[:rows] for name, array in outputs.items()},
+            )
+
+    def ask(self, row: int, how: Sampling) -> None:
+        for name, value in sampling.asked(how).items():
+            self.asked[name][row] = value
+
+    def draw(self, rows: int) -> Drawn:
+        whole = -(-rows // self._group) * self._group
+        if whole > rows:
+            for array in self.asked.values():
+                array[rows:whole] = array[0]  # so that a spare row asks for nothing else
+        self._calls[whole]()
+        ids_BK, logs_BK = (array[:rows] for array in self.drawn.values())
+        self.asked["positions"][:rows] += ids_BK.shape[1]
+        return Drawn(ids_BK, logs_BK)
+
+
+class Windows:
+    """LuminaNet: the state of a sequence is its last W token ids, and it never fills up."""
+
+    def __init__(
+        self, backend: Backend, manifest: Manifest, max_batch: int, steps: int, group: int = 1
+    ) -> None:
+        self._rows = _Rows(max_batch, steps, group)
+        shape = (self._rows.count, manifest.context)
+        self._tokens_BW: NDArray[np.int64] = np.full(shape, NO_TOKEN, np.int64)
+        self.bytes_per_sequence = self._tokens_BW[0].nbytes
+        self._rows.bind(
+            backend,
+            {"token_ids": self._tokens_BW},
+            {"next_token_ids": self._tokens_BW},
+            {"steps": np.array(steps, np.int64)},
+        )
+
+    def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
+        self._tokens_BW[row, : -len(prompt)] = NO_TOKEN
+        self._tokens_BW[row, -len(prompt) :] = prompt
+        self._rows.ask(row, how)
+        return False
+
+    def draw(self, rows: int) -> Drawn:
+        return self._rows.draw(rows)
+
+    def room(self, _prompt: int) -> int:
+        return UNLIMITED
+
+    def move(self, source: int, target: int) -> None:
+        _move((self._tokens_BW, *self._rows.asked.values()), source, target)
+
+
+class Caches:
+    """GPT-2: keys and values of every position, [B, A, W, D] per layer, updated in place, and the
+    text itself.
+
+    All of a prompt but its newest token is computed in one run of its own, with batch 1 in the
+    sequence's row; `prompts` is the graph for that.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        prompts: Backend,
+        manifest: Manifest,
+        max_batch: int,
+        steps: int,
+        group: int = 1,
+    ) -> None:
+        self._rows = _Rows(max_batch, steps, group)
+        self._prompts, self._context, self._steps = prompts, manifest.context, steps
+        count = self._rows.count
+        shape = (count, manifest.heads, manifest.context, manifest.head_width)
+        self._pool: Buffers = {
+            f"{part}.{layer}": np.zeros(shape, np.float32)
+            for layer in range(manifest.layers)
+            for part in ("keys", "values")
+        }
+        self._tokens_BW: NDArray[np.int64] = np.zeros((count, manifest.context), np.int64)
+        self._lengths_B: NDArray[np.int32] = np.zeros(count, np.int32)
+        self._logits_1V = np.zeros((1, manifest.vocab_size), np.float32)
+        self.bytes_per_sequence = sum(a[0].nbytes for a in (*self._pool.values(), self._tokens_BW))
+        present = {f"present_{k}.{t}": v for t in range(steps) for k, v in self._pool.items()}
+        text: Buffers = {"token_ids": self._tokens_BW, "past_lengths": self._lengths_B}
+        past = {f"past_{k}": v for k, v in self._pool.items()}
+        self._rows.bind(backend, text | past, {"next_token_ids": self._tokens_BW, **present}, {})
+
+    def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
+        self._tokens_BW[row] = NO_TOKEN
+        self._tokens_BW[row, : len(prompt)] = prompt
+        self._lengths_B[row] = 0
+        self._rows.ask(row, how)
+        known = len(prompt) - 1
+        if known:
+            self._prompts.bind(*self._prompt(row, known))()
+            self._lengths_B[row] = known
+        return known > 0
+
+    def draw(self, rows: int) -> Drawn:
+        drawn = self._rows.draw(rows)
+        self._lengths_B[:rows] += self._steps
+        return drawn
+
+    def room(self, prompt: int) -> int:
+        """One more than there are free positions: the last token needs none."""
+        return self._context - prompt + 1
+
+    def move(self, source: int, target: int) -> None:
+        text = (self._lengths_B, self._tokens_BW)
+        _move((*text, *self._pool.values(), *self._rows.asked.values()), source, target)
+
+    def _prompt(self, row: int, count: int) -> tuple[Arrays, Arrays]:
+        """Inputs and outputs of one run over a prompt: present is the very memory of past."""
+        rows = slice(row, row + 1)
+        past: Mapping[str, Any] = {f"past_{k}": v[rows] for k, v in self._pool.items()}
+        present: Mapping[str, Any] = {f"present_{k}": v[rows] for k, v in self._pool.items()}
+        tokens_1S = self._tokens_BW[rows, :count]
+        inputs = {"token_ids": tokens_1S, "past_lengths": self._lengths_B[rows], **past}
+        return inputs, {"logits": self._logits_1V, **present}
+
+
+def _move(per_row: Sequence[NDArray[Any]], source: int, target: int) -> None:
+    for array in per_row:
+        array[target] = array[source]
+
+
+# ---------------------------------------------------------------------- before the first request
+
+
+WAYS = (
+    Sampling(temperature=0),
+    Sampling(0.8, top_k=50),
+    Sampling(1.0, top_k=5, top_p=0.5, min_p=0.1, repetition_penalty=1.2),
+)
+"""Together they lead through all branches of the sampler."""
+
+
+def warm_up(sequences: Sequences, context: int, max_batch: int) -> None:
+    """Runs every class of shapes once: the shortest and longest prompt, every batch size, and
+    every way to sample at the smallest and largest."""
+    sequences.join(0, [0] * context, WAYS[0])
+    for rows in batch_sizes(max_batch):
+        ways = WAYS if rows in (1, max_batch) else WAYS[1:2]
+        for way in ways:
+            for row in range(rows):
+                sequences.join(row, [0], way)
+            sequences.draw(rows)
+
+
+def rows_agree(sequences: Sequences, vocab_size: int, max_batch: int) -> bool:
+    """Whether rows come out the same to the bit in batches of all sizes, on this machine."""
+
+    def drawn(rows: int) -> tuple[NDArray[Any], ...]:
+        for row in range(rows):
+            sequences.join(row, [(1 + 37 * row) % vocab_size], Sampling(seed=row))
+        return tuple(array.copy() for array in sequences.draw(rows))
+
+    expected = drawn(max_batch)
+    return all(
+        np.array_equal(found, wanted[:rows], equal_nan=True)
+        for rows in batch_sizes(max_batch)
+        for found, wanted in zip(drawn(rows), expected, strict=True)
+    )
+
+
+def batch_sizes(max_batch: int) -> Iterator[int]:
+    """Those that are tried before the first request."""
+    for rows in range(1, max_batch + 1):
+        if rows <= ALL_TO or rows % EVERY == 0 or rows == max_batch:
+            yield rows

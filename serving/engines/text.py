@@ -1,0 +1,182 @@
+"""Text: continuous batching. Requests join and leave between two calls of the network.
+
+A step of the engine:  cancelled rows leave -> waiting requests join (up to max_batch rows) ->
+one call draws K tokens for every row -> finished rows leave, and what they drew too much is lost.
+
+Same seed, same text: a row's tokens depend on its own text, its own parameters and how many tokens
+it has drawn before; neither on K nor on its neighbours.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from luminanet.reference import NO_TOKEN
+from luminanet.sampling import Sampling
+from serving.engines.detokenize import Transcript
+from serving.engines.engine import Engine, Finish, Job
+from serving.engines.sequences import Drawn, Sequences
+from serving.metrics import TextMetrics
+
+log = logging.getLogger("luminanet.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that became certain in one step, and the log-probabilities of the tokens drawn in it;
+    `finish` is set on the last piece of a request."""
+
+    text: str
+    finish: Finish | None = None
+    logs: Sequence[float] = ()
+
+
+class Generation(Job):
+    """One request for text, and how far it has come."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        transcript: Transcript,
+        sampling: Sampling,
+        max_tokens: int,
+        arrived_s: float,
+    ) -> None:
+        super().__init__(arrived_s)
+        self.prompt = prompt
+        self.transcript = transcript
+        self.sampling = sampling
+        self.max_tokens = max_tokens
+        self.tokens = 0
+        self.first_s = self.last_s = 0.0
+        self.spoke = False
+
+
+class TextEngine(Engine[Generation]):
+    """Runs the generations of one model. Row i of the sequences belongs to `_running[i]`."""
+
+    def __init__(
+        self,
+        name: str,
+        sequences: Sequences,
+        end_id: int,
+        max_batch: int,
+        queue_limit: int,
+        metrics: TextMetrics,
+    ) -> None:
+        super().__init__(name, queue_limit, metrics)
+        self._sequences = sequences
+        self._end_id = end_id
+        self._max_batch = max_batch
+        self._text_metrics = metrics
+        self._prefill = metrics.inference("prefill")
+        self._decode = metrics.inference("decode")
+
+    def _step(self) -> None:
+        gone = [row for row, job in enumerate(self._running) if job.cancelled]
+        self._leave([(row, Finish.CANCELLED) for row in gone])
+        while len(self._running) < self._max_batch and (job := self._next()) is not None:
+            self._join(job)
+        if self._running:
+            self._advance()
+
+    def _join(self, job: Generation) -> None:
+        begun_s = perf_counter()
+        try:
+            computed = self._sequences.join(len(self._running), job.prompt, job.sampling)
+        except Exception:
+            log.exception("%s: a prompt could not be computed; the request is ended", self.name)
+            self._end(job, Finish.ERROR)
+            return
+        if computed:
+            self._prefill.observe(perf_counter() - begun_s)
+        job.max_tokens = min(job.max_tokens, self._sequences.room(len(job.prompt)))
+        self._running.append(job)
+        self._text_metrics.prompt_tokens.inc(len(job.prompt))
+
+    def _advance(self) -> None:
+        rows = len(self._running)
+        begun_s = perf_counter()
+        drawn = self._sequences.draw(rows)
+        self._decode.observe(perf_counter() - begun_s)
+        self._text_metrics.batch_size.observe(rows)
+        self._accept(drawn)
+
+    def _accept(self, drawn: Drawn) -> None:
+        """Posts what every row drew, and lets finished rows leave."""
+        pieces = [
+            self._take(job, ids, logs)
+            for job, ids, logs in zip(
+                self._running, drawn.ids_BK.tolist(), drawn.logs_BK.tolist(), strict=True
+            )
+        ]
+        now_s = perf_counter()
+        self._text_metrics.generation_tokens.inc(sum(len(piece.logs) for piece in pieces))
+        for job, piece in zip(self._running, pieces, strict=True):
+            self._time_tokens(job, len(piece.logs), now_s)
+            self._speak(job, piece.text, piece.logs, now_s)
+        self._leave([(row, piece.finish) for row, piece in enumerate(pieces) if piece.finish])
+
+    def _take(self, job: Generation, ids: Sequence[int], logs: Sequence[float]) -> Piece:
+        """The text that a row's tokens complete, up to the one that ends it, if one does.
+
+        A failure here concerns this row alone, and so ends no other.
+        """
+        text, finish, count = "", None, 0
+        try:
+            while finish is None and count < len(ids):
+                if ids[count] == NO_TOKEN:
+                    raise FloatingPointError("the network's logits are not finite")
+                more, finish = self._read(job, ids[count])
+                text, count, job.tokens = text + more, count + 1, job.tokens + 1
+                if finish is None and job.tokens == job.max_tokens:
+                    finish = Finish.LENGTH
+        except Exception:
+            log.exception("%s: no token could be drawn; the request is ended", self.name)
+            finish = Finish.ERROR
+        return Piece(text, finish, logs[:count])
+
+    def _read(self, job: Generation, token: int) -> tuple[str, Finish | None]:
+        if token == self._end_id:
+            return "", Finish.STOP
+        text, stopped = job.transcript.push(token)
+        return text, Finish.STOP if stopped else None
+
+    def _time_tokens(self, job: Generation, count: int, now_s: float) -> None:
+        """The tokens of one call are handed over together: the first has waited since the last
+        hand-over, the others come 0 s after it. So they add up to the time from first to last."""
+        if not count:
+            return
+        if job.tokens == count:
+            job.first_s = job.last_s = now_s
+        else:
+            self._text_metrics.inter_token.observe(now_s - job.last_s)
+        for _ in range(count - 1):
+            self._text_metrics.inter_token.observe(0.0)
+        job.last_s = now_s
+
+    def _speak(self, job: Generation, text: str, logs: Sequence[float], now_s: float) -> None:
+        if text and not job.spoke:
+            job.spoke = True
+            self._text_metrics.first_token.observe(now_s - job.arrived_s)
+        if text or logs:
+            self._post(job, Piece(text, None, logs))
+
+    def _leave(self, ended: list[tuple[int, Finish]]) -> None:
+        """Lets rows (rising) go and moves the last row into each gap, so that rows stay compact."""
+        for row, reason in reversed(ended):
+            job, last = self._running[row], self._running.pop()
+            if last is not job:
+                self._running[row] = last
+                self._sequences.move(len(self._running), row)
+            self._end(job, reason)
+
+    def _end(self, job: Generation, reason: Finish) -> None:
+        if reason in (Finish.STOP, Finish.LENGTH):
+            self._speak(job, job.transcript.flush(), (), job.last_s)
+            if job.tokens > 1:
+                tpot_s = (job.last_s - job.first_s) / (job.tokens - 1)
+                self._text_metrics.per_output_token.observe(tpot_s)
+        self._metrics.finished(reason).inc()
+        self._post(job, Piece("", reason))

@@ -1,0 +1,2 @@
+"""Artifacts -> models: load, selection (which graphs), graph_guard (which bytes), interface,
+memory."""

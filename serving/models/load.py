@@ -1,0 +1,180 @@
+"""Artifact directories -> verified models, ready to bind. Refuses with ArtifactError."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.manifest import MANIFEST, PROBES, TOKENIZER, Family, Manifest, Task
+from luminanet.artifact.probes import Probes, from_json
+from luminanet.errors import ArtifactError
+from luminanet.tokenizer import Tokenizer
+from serving.errors import RequestError
+from serving.models.selection import How, drawing, load_graphs, logits, of_one_row
+from serving.runtimes.onnxruntime_cpu import Backend
+from serving.settings import Served
+
+MAX_TOKENIZER_BYTES = MAX_PROBES_BYTES = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class ImageModel:
+    manifest: Manifest
+    backend: Backend
+    graphs: Mapping[str, Backend]
+    """Those of `backend` by file, to be tried one by one (engines/selftest.py)."""
+    probes: Probes
+    precision: Served = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class TextModel:
+    manifest: Manifest
+    backend: Backend
+    """The graphs that draw tokens."""
+    tokenizer: Tokenizer
+    longest_token: int
+    """Characters that one token can stand for at most."""
+    how: How
+    graphs: Mapping[str, Backend]
+    """Those of `backend` and `prompts` by file, to be tried one by one (engines/selftest.py)."""
+    probes: Probes
+    prompts: Backend | None = None
+    """GPT-2: the graph that fills the cache with a prompt."""
+
+    @property
+    def precision(self) -> Served:
+        return self.how.precision
+
+    def encode(self, prompt: str) -> list[int]:
+        """Token ids of a prompt. Raises RequestError when it does not fit into the context."""
+        name, context = self.manifest.family, self.manifest.context
+        if len(prompt) > context * self.longest_token:  # too long by far: do not tokenize it
+            raise RequestError(
+                f"the prompt has {len(prompt)} characters; {name} reads {context} tokens: "
+                "shorten it",
+                "prompt",
+            )
+        ids = self.tokenizer.encode(prompt)
+        if len(ids) > context:
+            raise RequestError(
+                f"the prompt has {len(ids)} tokens; {name} reads {context}: shorten it", "prompt"
+            )
+        return ids
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What one server offers: text models by family, and at most one image model."""
+
+    text: Mapping[Family, TextModel]
+    image: ImageModel | None
+
+    @property
+    def all(self) -> list[ImageModel | TextModel]:
+        return [*([self.image] if self.image else []), *self.text.values()]
+
+
+def load(
+    root: Path,
+    threads: int,
+    precision: Served = "fp32",
+    steps: int = 4,
+    reproducible: bool = False,
+) -> Models:
+    """All artifacts under `root`; Settings of the same names say what the rest is.
+
+    Raises ArtifactError when one is bad or there is none.
+    """
+    how = How(threads, precision, steps, reproducible)
+    text: dict[Family, TextModel] = {}
+    image: ImageModel | None = None
+    try:
+        for artifact in map(Artifact.open, find(root)):
+            family, task = artifact.manifest.family, artifact.manifest.task
+            if family in text if task is Task.GENERATION else image is not None:
+                raise ArtifactError(
+                    f"{artifact.directory} is a second {task} model of the family {family}: "
+                    f"keep one of them under {root}"
+                )
+            if task is Task.GENERATION:
+                text[family] = _load_text(artifact, how)
+            else:
+                image = _load_image(artifact, how)
+    except OSError as error:
+        raise ArtifactError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if not text and image is None:
+        raise ArtifactError(
+            f"there is no artifact under {root}: make one with `python export/freeze.py ckpt.pt`, "
+            "or name its folder with --artifacts"
+        )
+    return Models(text, image)
+
+
+def find(root: Path) -> Iterator[Path]:
+    """Artifact directories: root itself, or root/*/ and root/*/artifact/, in order of names.
+
+    Raises ArtifactError when one below root is a link, which may lead anywhere.
+    """
+    if (root / MANIFEST).exists():
+        yield root
+        return
+    if not root.is_dir():
+        raise ArtifactError(f"{root} is not a folder: name one with artifacts with --artifacts")
+    for child in sorted(root.iterdir()):
+        if not child.name.startswith("."):
+            for directory in (child, child / "artifact"):
+                if (directory / MANIFEST).exists():
+                    if child.is_symlink() or directory.is_symlink():
+                        raise ArtifactError(f"{directory} is a link: copy the folder itself there")
+                    yield directory
+
+
+def _load_image(artifact: Artifact, how: How) -> ImageModel:
+    labels = artifact.manifest.labels
+    if not labels or len(set(labels)) != len(labels):
+        raise ArtifactError(f"{artifact.directory}: its labels are missing or repeat")
+    graphs, backend = load_graphs(artifact, logits(artifact, how), how)
+    return ImageModel(artifact.manifest, backend, graphs, _probes(artifact), how.precision)
+
+
+def _load_text(artifact: Artifact, how: How) -> TextModel:
+    manifest, where = artifact.manifest, artifact.directory / TOKENIZER
+    tokenizer = _tokenizer(artifact)
+    found = (tokenizer.vocab_size, tokenizer.end_id)
+    if found != (manifest.vocab_size, manifest.end_id) or manifest.context < 1:
+        raise ArtifactError(
+            f"{where} (vocabulary {found[0]}, end of text {found[1]}) does not fit its manifest "
+            f"({manifest.vocab_size}, {manifest.end_id}, context {manifest.context}): "
+            "freeze the model again"
+        )
+    longest = max(len(tokenizer.decode([token])) for token in range(tokenizer.vocab_size))
+    prompts = None
+    graphs, backend = load_graphs(artifact, drawing(artifact, how), how)
+    if manifest.family is Family.GPT2:
+        more, prompts = load_graphs(artifact, of_one_row(logits(artifact, how)), how)
+        graphs = {**more, **graphs}  # in this order: a bad cache spoils what is drawn
+    asked = _probes(artifact)
+    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked, prompts)
+
+
+def _probes(artifact: Artifact) -> Probes:
+    where = artifact.directory / PROBES
+    entry = (artifact.manifest.files or {}).get(PROBES)
+    if entry and entry.bytes > MAX_PROBES_BYTES:
+        raise ArtifactError(f"{where} is larger than {MAX_PROBES_BYTES} bytes")
+    text = artifact.read(PROBES).decode("utf-8", errors="replace")
+    return from_json(text, artifact.manifest, str(where))
+
+
+def _tokenizer(artifact: Artifact) -> Tokenizer:
+    where = artifact.directory / TOKENIZER
+    entry = (artifact.manifest.files or {}).get(TOKENIZER)
+    if entry and entry.bytes > MAX_TOKENIZER_BYTES:
+        raise ArtifactError(f"{where} is larger than {MAX_TOKENIZER_BYTES} bytes")
+    try:
+        return Tokenizer.from_json(artifact.read(TOKENIZER).decode())
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{where} is damaged: {error}") from error
+    except ArtifactError as error:
+        raise error if str(where) in str(error) else ArtifactError(f"{where}: {error}") from error

@@ -1,0 +1,1 @@
+"""Bytes of a picture -> pixels: containers (what a file may hold), orientation, colours, pixels."""

@@ -1,0 +1,75 @@
+"""The API describes itself, and what it says is true of what it answers."""
+
+import re
+from typing import Any
+
+import pytest
+
+from serving.api.schemas import ClassifyRequest, GenerateRequest
+from tests.serving.helpers import Running
+
+PATHS = {"/generate", "/classify", "/models", "/metrics"}
+HEALTH = {"/health/live", "/health/ready", "/health/startup"}
+
+
+@pytest.fixture(scope="module")
+def api(server: Running) -> Any:
+    return server.client.get("/openapi.json").json()
+
+
+def test_the_page_for_people_is_there(server: Running) -> None:
+    response = server.client.get("/docs")
+    assert response.status_code == 200
+    assert "swagger-ui" in response.text
+    assert "/openapi.json" in response.text
+
+
+def test_every_endpoint_is_described(api: Any) -> None:
+    assert set(api["paths"]) == PATHS | HEALTH
+    for path in api["paths"].values():
+        for operation in path.values():
+            assert operation["description"]
+
+
+def test_both_ways_to_send_a_picture_are_described(api: Any) -> None:
+    content = api["paths"]["/classify"]["post"]["requestBody"]["content"]
+    assert content["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
+    assert content["application/json"]["schema"] == ClassifyRequest.model_json_schema()
+
+
+def test_every_field_of_a_request_is_explained(api: Any) -> None:
+    content = api["paths"]["/generate"]["post"]["requestBody"]["content"]
+    fields = content["application/json"]["schema"]["properties"]
+    assert set(fields) == set(GenerateRequest.model_fields)
+    assert all(field["description"] for field in fields.values())
+    assert {"type": "string"} in fields["stop"]["anyOf"]
+
+
+def test_streams_and_errors_are_described(api: Any) -> None:
+    responses = api["paths"]["/generate"]["post"]["responses"]
+    assert set(responses["200"]["content"]) == {"application/json", "text/event-stream"}
+    assert {"400", "404", "413", "415", "422", "429", "500", "503"} <= set(responses)
+    for code in "422", "429":
+        reference = responses[code]["content"]["application/json"]["schema"]["$ref"]
+        assert reference == "#/components/schemas/ErrorAnswer"
+
+
+def test_every_reference_leads_somewhere(api: Any) -> None:
+    for name in re.findall(r"#/components/schemas/(\w+)", str(api)):
+        assert name in api["components"]["schemas"]
+
+
+def test_the_models_are_told_with_their_facts(server: Running) -> None:
+    cards = server.client.get("/models").json()["models"]
+    by_name = {card["name"]: card for card in cards}
+    assert set(by_name) == {"luminanet-cifar10", "luminanet-tinystories", "gpt2-tinystories"}
+    assert {card["precision"] for card in cards} == {"fp32"}
+    assert all(card["parameters"] > 0 and card["macs"] > 0 for card in cards)
+    assert by_name["gpt2-tinystories"]["model"] == "gpt2"
+    assert by_name["luminanet-tinystories"]["context"] > 0
+    assert len(by_name["luminanet-cifar10"]["labels"]) == 10
+
+
+@pytest.mark.parametrize("path", sorted(HEALTH))
+def test_a_server_that_runs_is_healthy(server: Running, path: str) -> None:
+    assert server.client.get(path).status_code == 200

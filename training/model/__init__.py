@@ -1,0 +1,1 @@
+"""The network that learns: initial, whitening, inputs, network (two passes), output_layer."""

@@ -1,0 +1,2 @@
+"""A whole run: task (what it learns from), run (steps, evolution, resuming), watch (signals,
+boards)."""

@@ -1,0 +1,259 @@
+"""The run: data -> batches -> steps, with evolution, progress, TensorBoard, and exact resume.
+
+state.pt in the run's folder is what a second start resumes from; it is written every
+`check_every` steps, CHECKS times in a run with a time limit, and when the run is interrupted.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from luminanet.errors import CheckpointError
+from luminanet.frozen import FrozenNet
+from training import checkpoint
+from training.config import TrainConfig, completed
+from training.evolution.evolve import Event, event_steps, evolve
+from training.model.network import Network
+from training.model.whitening import fold
+from training.precision import AUTO, native
+from training.run.task import Task, build
+from training.run.watch import board, stop_signals
+from training.step.distributed import World
+from training.step.trainer import Score, Trainer
+from training.torch_files import read_torch, write_torch
+from training.whole import replacing
+
+STATE = "state.pt"
+CHECKPOINT = "ckpt.pt"
+EVENTS = "evolution.jsonl"
+SMOOTHING = 0.98
+CHECKS = 10
+IMPROVEMENT = 0.001
+"""Of the held-out loss, relative: what a check must win over all before it to count as better."""
+
+
+class Interrupted(Exception):  # noqa: N818 - an outcome, not a fault
+    """The run was asked to stop; its state is saved."""
+
+    def __init__(self, number: int, step: int) -> None:
+        super().__init__(f"saved at step {step}: run the same command again to resume")
+        self.number = number
+
+
+def settled(
+    config: TrainConfig,
+    out: Path,
+    device: torch.device,
+    world: World = World(),  # noqa: B008 - immutable
+) -> TrainConfig:
+    """With the precision `auto` made one: that of the run in `out`, if one waits there, else the
+    faster one on `device`. All processes of a world take that of the first."""
+    if config.precision != AUTO:
+        return config
+    chosen = native(device)
+    if world.is_first and (out / STATE).exists():
+        saved = read_torch(out / STATE).get("config")
+        if isinstance(saved, dict):  # Run says what is wrong with any other
+            chosen = completed(saved)["precision"]
+    return replace(config, precision=world.from_first(chosen))
+
+
+class Run:
+    """One training run in one folder."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        task: Task,
+        out: Path,
+        device: torch.device,
+        command: str,
+        world: World = World(),  # noqa: B008 - immutable
+    ) -> None:
+        config = settled(config, out, device, world)
+        self.config, self.task, self.out, self.command = config, task, out, command
+        self.world = world
+        self.history: list[Event] = []
+        self.events_done = 0
+        self.checks: list[tuple[int, float]] = []
+        """(step, held-out loss) so far."""
+        self.trainer = Trainer(build(task, config), config, device, world, task.teacher)
+        self.resumed = self._resume()
+
+    # ------------------------------------------------------------------ state
+
+    def _resume(self) -> bool:
+        path = self.out / STATE
+        if not path.exists():
+            return False
+        raw = read_torch(path)
+        saved = raw.get("config")
+        if not isinstance(saved, dict):
+            raise CheckpointError(f"{path} is not the state of a run: choose another --out")
+        if odd := self.config.differing(saved):
+            raise CheckpointError(
+                f"{path} belongs to a run with other settings ({', '.join(odd)}): "
+                "give them again to resume it, or choose another --out"
+            )
+        with checkpoint.damage(path):
+            self._take(raw)
+        return True
+
+    def _take(self, raw: Mapping[str, Any]) -> None:
+        """Goes on from a saved state."""
+        if raw["net"] is not None:
+            frozen = checkpoint.unpack_net(raw["net"])
+            task = replace(self.task, first_net=frozen)
+            self.trainer.use(build(task, self.config))
+        self.trainer.restore(raw["trainer"])
+        self.history = [Event(**event) for event in json.loads(raw["history"])]
+        self.events_done = raw["events_done"]
+        self.checks = [(step, loss) for step, loss in raw["checks"]]
+        self.trainer.seconds = raw["seconds"]
+
+    def _state(self) -> dict[str, Any]:
+        model = self.trainer.model
+        return {
+            "config": self.config.to_dict(),
+            "net": checkpoint.pack_net(model.freeze()) if isinstance(model, Network) else None,
+            "trainer": self.trainer.state(),
+            "history": json.dumps([event.to_dict() for event in self.history]),
+            "events_done": self.events_done,
+            "checks": self.checks,
+            "seconds": self.trainer.seconds,
+        }
+
+    def save(self) -> None:
+        if self.world.is_first:
+            write_torch(self.out / STATE, self._state())
+
+    # ------------------------------------------------------------------ training
+
+    def train(self) -> Path:
+        """To the end; returns the checkpoint. Raises Interrupted after SIGINT or SIGTERM."""
+        events = [step / self.config.steps for step in event_steps(self.config)]
+        loss = 0.0
+        device, first = self.trainer.device, self.world.is_first
+        with stop_signals() as asked, board(self.out, first) as writer, self.progress() as bar:
+            while (done := self.trainer.done) < 1:
+                started = time.monotonic()
+                if self.events_done < len(events) and events[self.events_done] <= done:
+                    self._evolve(writer)
+                if self.config.compile and self.events_done == len(events):
+                    self.trainer.compile()
+                batch = self.task.source.batch(self.trainer.step)
+                now = self.trainer.train(self.world.share(batch))
+                loss = now if loss == 0.0 else SMOOTHING * loss + (1 - SMOOTHING) * now
+                self.trainer.seconds += time.monotonic() - started
+                bar.update(self.task.source.units_per_step)
+                bar.set_postfix_str(f"loss {loss:.3f}{self.note}", refresh=False)
+                writer.add_scalar("loss/train", now, self.trainer.step)
+                if self._check_is_due(done):
+                    self._check(writer)
+                seconds = self.trainer.seconds
+                stop, self.trainer.seconds = self.world.agree(bool(asked), seconds, device)
+                if stop:
+                    self.save()
+                    raise Interrupted([*asked, signal.SIGTERM][0], self.trainer.step)
+        self.save()
+        return self._finish() if first else self.out / CHECKPOINT
+
+    note = ""
+
+    def _evolve(self, writer: Any) -> None:
+        """Rank 0 evolves, the others take over what came of it."""
+        if not self.world.is_first:
+            self._take(self.world.from_first(None))
+            return
+        assert self.config.evolution is not None
+        settings, number = self.config.evolution, self.events_done
+        tried = evolve(self.trainer, self.task.source, settings, self.history, number)
+        self.history += tried
+        self.events_done += 1
+        if self.world.size > 1:
+            self.world.from_first(self._state())
+        lines = [json.dumps(event.to_dict()) + "\n" for event in self.history]
+        with replacing(self.out / EVENTS) as file:
+            file.write("".join(lines).encode())
+        for name in ("clusters", "connections", "parameters"):
+            if tried:
+                writer.add_scalar(f"network/{name}", getattr(tried[-1], name), self.trainer.step)
+
+    def _check_is_due(self, done_before: float) -> bool:
+        by_time = int(CHECKS * self.trainer.done) > int(CHECKS * done_before)
+        by_steps = self.trainer.step % self.config.check_every == 0
+        return by_steps or (by_time and self.config.seconds > 0)
+
+    def score(self) -> Score:
+        with self.trainer.averaged(self.task.source):
+            return self.trainer.score(self.task.source.held_out)
+
+    def _check(self, writer: Any) -> None:
+        if not self.world.is_first:
+            return
+        score = self.score()
+        self.checks.append((self.trainer.step, score.loss))
+        writer.add_scalar("loss/held_out", score.loss, self.trainer.step)
+        if self.config.is_text:
+            writer.add_scalar("perplexity/held_out", score.perplexity, self.trainer.step)
+            self.note = f", perplexity {score.perplexity:.2f}"
+        else:
+            writer.add_scalar("accuracy/held_out", score.accuracy, self.trainer.step)
+            self.note = f", accuracy {score.accuracy:.1%}"
+        self.save()
+
+    def progress(self) -> "tqdm[Any]":
+        units = self.task.source.units_per_step
+        return tqdm(
+            total=None if self.config.seconds else self.config.steps * units,
+            initial=self.trainer.step * units,
+            unit=f" {self.task.source.unit}",
+            unit_scale=True,
+            mininterval=1.0,
+            desc=self.config.preset,
+            disable=not self.world.is_first,
+        )
+
+    def _finish(self) -> Path:
+        with self.trainer.averaged(self.task.source):
+            figures = self._figures(self.trainer.score(self.task.source.held_out))
+            net = self.trainer.model.freeze()
+        if isinstance(net, FrozenNet):
+            net = fold(net, self.task.white)
+        name = f"{self.config.model}-{self.config.data_set.value}"
+        labels, path = self.task.labels, self.out / CHECKPOINT
+        done: checkpoint.Checkpoint | checkpoint.BaselineCheckpoint
+        if isinstance(net, checkpoint.BaselineNet):
+            done = checkpoint.BaselineCheckpoint(name, net, labels, figures, self.command)
+        else:
+            words = self.task.tokenizer
+            done = checkpoint.Checkpoint(name, net, words, labels, figures, self.command)
+        checkpoint.save(path, done)
+        return path
+
+    def _figures(self, score: Score) -> dict[str, float]:
+        step = self.trainer.step
+        measure = (
+            {"held_out_perplexity": score.perplexity}
+            if self.config.is_text
+            else {"held_out_accuracy": score.accuracy}
+        )
+        figures = {
+            "held_out_loss": score.loss,
+            **measure,
+            "steps": step,
+            "examples": step * self.task.source.units_per_step,
+            "training_seconds": round(self.trainer.seconds, 1),
+        }
+        if self.config.seconds and step < self.config.steps:
+            before = [loss for at, loss in self.checks if at < step]
+            best = min(before, default=float("inf"))
+            figures["still_improving"] = float(score.loss < best * (1 - IMPROVEMENT))
+        return figures

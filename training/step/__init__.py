@@ -1,0 +1,1 @@
+"""One step: trainer (loss, optimizer, average), exponentiated, distillation, distributed."""
