@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 
 from luminanet.fields import Interval, Recall, TextField, TextInput, in_order
 from luminanet.topology import Cluster, Topology
-from training.evolution.fields import middles, share, widens
-from training.evolution.mutations import Refine, See
+from training.evolution.operators.fields import AddField, SplitField, middles, share, widens
 
 SINGLES = 16
 RECALLS = 3
 TINY = 1e-9
 
 
-def candidates(topology: Topology) -> list[See | Refine]:
+def candidates(topology: Topology) -> list[AddField | SplitField]:
     """For all clusters; none for an image network."""
     if not isinstance(topology.input, TextInput):
         return []
@@ -44,8 +43,8 @@ def _offered(window: int) -> list[TextField]:
     return [*singles, *far, *recent, *recalls]
 
 
-def _more(cluster: Cluster, offered: list[TextField]) -> list[See | Refine]:
-    return [See(cluster.id, field) for field in offered if _adds(field, cluster)]
+def _more(cluster: Cluster, offered: list[TextField]) -> list[AddField | SplitField]:
+    return [AddField(cluster.id, field) for field in offered if _adds(field, cluster)]
 
 
 def _adds(field: TextField, cluster: Cluster) -> bool:
@@ -54,25 +53,16 @@ def _adds(field: TextField, cluster: Cluster) -> bool:
     return isinstance(field, Recall) or widens(cluster.intervals, [field])
 
 
-def _parts(cluster: Cluster) -> list[See | Refine]:
+def _parts(cluster: Cluster) -> list[AddField | SplitField]:
     return [
-        Refine(cluster.id, interval.start, middle, interval.stop)
+        SplitField(cluster.id, interval.start, middle, interval.stop)
         for interval in sorted(set(cluster.intervals))
         for middle in middles(interval)
         if widens(cluster.intervals, [Interval(interval.start, middle)])
     ]
 
 
-def brought(change: See | Refine) -> tuple[TextField, ...]:
-    """The fields that a change brings."""
-    return (change.field,) if isinstance(change, See) else _cut(change)
-
-
-def _cut(change: Refine) -> tuple[Interval, Interval]:
-    return Interval(change.start, change.middle), Interval(change.middle, change.stop)
-
-
-def direction(change: See | Refine, seen: Sequence[Interval]) -> dict[TextField, float]:
+def direction(change: AddField | SplitField, seen: Sequence[Interval]) -> dict[TextField, float]:
     """The one direction that a change adds to the intervals that a cluster has `seen`, as a mix of
     the fields that it sees afterwards. A recall is one of its own.
 
@@ -81,8 +71,8 @@ def direction(change: See | Refine, seen: Sequence[Interval]) -> dict[TextField,
     not depend on each other.
     """
     rest: list[Interval] = []
-    if isinstance(change, Refine):
-        first, *rest = _cut(change)
+    if isinstance(change, SplitField):
+        first, *rest = change.parts
     elif isinstance(change.field, Interval):
         first = change.field
     else:
@@ -95,7 +85,7 @@ def direction(change: See | Refine, seen: Sequence[Interval]) -> dict[TextField,
     mix: dict[TextField, float] = {first: 1 / length}
     for interval, factor in zip(seen, factors.tolist(), strict=True):
         parts = {interval: 1.0}
-        if isinstance(change, Refine) and interval == Interval(change.start, change.stop):
+        if isinstance(change, SplitField) and interval == change.whole:
             parts = {part: share(part, interval) for part in (first, *rest)}
         for part, scale in parts.items():
             mix[part] = mix.get(part, 0.0) - factor * scale / length

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from luminanet.fields import TextField, in_order
 from training.evolution.field_candidates import candidates, direction
-from training.evolution.mutations import Refine, See
+from training.evolution.operators.fields import AddField, SplitField
 from training.model.inputs import TextFields
 from training.model.network import Network
 
-Prospects = dict[See | Refine, float]
+Prospects = dict[AddField | SplitField, float]
 SAMPLED = 4
 """One position of so many tells how large and how alike views are."""
 LEAST_VARIANCE = 1e-6
@@ -118,7 +118,7 @@ def resonance(model: Network, tokens_BT: Tensor) -> Prospects:
     return found
 
 
-def directions(model: Network) -> dict[See | Refine, dict[TextField, float]]:
+def directions(model: Network) -> dict[AddField | SplitField, dict[TextField, float]]:
     topology = model.topology
     return {
         change: direction(change, topology.cluster(change.cluster).intervals)
