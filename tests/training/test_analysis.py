@@ -294,6 +294,13 @@ def test_a_log_that_contradicts_itself_is_refused() -> None:
         replay(events)
 
 
+def test_a_log_that_calls_a_mutation_by_another_name_is_refused() -> None:
+    _, events = a_run()
+    wrong = "grow" if events[4].operator != "grow" else "split"
+    with pytest.raises(CheckpointError, match=rf"line 5 .* called {wrong}, but {events[4].operator}"):
+        replay([*events[:4], replace(events[4], operator=wrong)])
+
+
 def test_the_log_of_another_run_is_refused() -> None:
     _, events = a_run()
     with pytest.raises(CheckpointError, match="another run"):
@@ -404,6 +411,7 @@ def test_the_command_prints_and_writes_the_page_beside_the_checkpoint(
     assert err == ""
     raw = held((tmp_path / "topology.html").read_text("utf-8"))
     assert len(raw["trials"]) == len(events)
+    assert {trial["words"].split()[0] for trial in raw["trials"]} <= {"split", "grow", "shrink", "add", "prune", "remove"}
     assert raw["similarity"] == []
 
 
