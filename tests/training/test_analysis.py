@@ -297,7 +297,9 @@ def test_a_log_that_contradicts_itself_is_refused() -> None:
 def test_a_log_that_calls_a_mutation_by_another_name_is_refused() -> None:
     _, events = a_run()
     wrong = "grow" if events[4].operator != "grow" else "split"
-    with pytest.raises(CheckpointError, match=rf"line 5 .* called {wrong}, but {events[4].operator}"):
+    with pytest.raises(
+        CheckpointError, match=rf"line 5 .* called {wrong}, but {events[4].operator}"
+    ):
         replay([*events[:4], replace(events[4], operator=wrong)])
 
 
@@ -411,7 +413,14 @@ def test_the_command_prints_and_writes_the_page_beside_the_checkpoint(
     assert err == ""
     raw = held((tmp_path / "topology.html").read_text("utf-8"))
     assert len(raw["trials"]) == len(events)
-    assert {trial["words"].split()[0] for trial in raw["trials"]} <= {"split", "grow", "shrink", "add", "prune", "remove"}
+    assert {trial["words"].split()[0] for trial in raw["trials"]} <= {
+        "split",
+        "grow",
+        "shrink",
+        "add",
+        "prune",
+        "remove",
+    }
     assert raw["similarity"] == []
 
 

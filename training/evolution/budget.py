@@ -1,4 +1,4 @@
-"""What a network costs, in what its run pays with (EvolutionConfig.cost).
+"""Budgets and cost: what a network costs, in what its run pays with (EvolutionConfig.cost).
 
 macs      multiply-accumulates of one forward (luminanet/cost/macs.py)
 latency   predicted microseconds of a decoding step (luminanet/cost/latency.py), text only

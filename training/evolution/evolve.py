@@ -1,4 +1,4 @@
-"""Evolution inside training: read signals, propose mutations, try each, keep or revert.
+"""Evolution inside training, a hill climb: measure, propose mutations, try, keep or revert.
 
 One event tries a few mutations, a kind at a time, as a policy ranks them (policies.py). A trial
 changes weights, average and optimizer state together (transplant.py) and is judged by the loss on

@@ -1,4 +1,4 @@
-"""What the clusters of a text network could see next, as changes that can be tried.
+"""Candidate receptive fields of text clusters: absent ones, as changes that can be tried.
 
     single lags      the nearest SINGLES
     pooled           doubling intervals up to the window, alone and from lag 0 on
@@ -36,6 +36,7 @@ def candidates(topology: Topology) -> list[AddField | SplitField]:
 
 def _offered(window: int) -> list[TextField]:
     singles = [Interval(lag, lag + 1) for lag in range(min(SINGLES, window))]
+    # 2, 4, 8, ... below the window: far lags need less resolution than near ones.
     doubled = [1 << k for k in range(1, window.bit_length()) if 1 << k < window]
     far = [Interval(start, min(2 * start, window)) for start in doubled]
     recent = [Interval(0, stop) for stop in (*doubled, window) if stop > 1]
@@ -80,11 +81,13 @@ def direction(change: AddField | SplitField, seen: Sequence[Interval]) -> dict[T
     edges = sorted({edge for i in (first, *rest, *seen) for edge in (i.start, i.stop)})
     before = np.array([_cover(i, edges) for i in seen]).reshape(len(seen), len(edges) - 1)
     cover = _cover(first, edges)
+    # Gram-Schmidt: the least-squares fit is the projection onto what is seen, the rest is new.
     factors, *_ = np.linalg.lstsq(before.T, cover, rcond=None)
     length = float(np.linalg.norm(cover - factors @ before))
     mix: dict[TextField, float] = {first: 1 / length}
     for interval, factor in zip(seen, factors.tolist(), strict=True):
         parts = {interval: 1.0}
+        # The whole is no field afterwards: it is spelled by its parts.
         if isinstance(change, SplitField) and interval == change.whole:
             parts = {part: share(part, interval) for part in (first, *rest)}
         for part, scale in parts.items():

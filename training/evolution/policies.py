@@ -1,8 +1,10 @@
-"""Who ranks what evolution tries next; schedule.py turns rankings into mutations.
+"""Rankings of what evolution tries next: by gradient, by Hebbian correlation, or by chance.
+
+schedule.py turns rankings into mutations.
 
     random     ranks by chance: the control that every other policy has to beat
-    gradient   grows where the gradient is largest, connects and sees where what comes in goes
-               together with the gradient, prunes the smallest gates and fields
+    gradient   as RigL does (Evci et al. 2020): grows where the gradient is largest, connects and
+               sees where absent weights have the largest, prunes the smallest gates and fields
     hebbian    grows what is most active, connects and sees what fires together, prunes what does
                not
 

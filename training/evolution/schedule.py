@@ -60,6 +60,7 @@ def shrink_cluster(view: View, policy: Policy) -> Sequence[Operator]:
     wide = [c for c in policy.clusters(view) if view.topology.cluster(c).width > 2 * neurons]
     if view.number % 6 != 1 or not wide:
         return []
+    # Stable, so that equals (new neurons, all silent) fall in the same order on every machine.
     weakest = np.argsort(view.saliency(wide[-1]), kind="stable")[:neurons]
     return [Shrink(wide[-1], tuple(sorted(weakest.tolist())))]
 
@@ -107,7 +108,7 @@ def connect_levels(view: View, policy: Policy) -> Sequence[Operator]:
 def grow_clusters(view: View, policy: Policy) -> Sequence[Operator]:
     """The best clusters that may still grow, while the budgets last."""
     config = view.config
-    narrow = config.max_width - config.neurons
+    narrow = config.max_width - config.neurons  # the widest that can still take them
     if not view.building:
         return []
     wanted = (

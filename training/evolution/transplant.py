@@ -1,4 +1,4 @@
-"""Carry weights, their average and the optimizer's moments across a mutation.
+"""Weight transfer across a mutation (as in Net2Net, Chen et al. 2015): weights, average, moments.
 
 What becomes of the numbers is the operator's to say (operators/base.py, `carry`): most keep the
 function exactly, some lose what they remove. What all have in common is here: what left the
@@ -68,6 +68,7 @@ def _same_share(
     for connection, gate in gates.items():
         target = connection.target
         if target in before.by_id:
+            # A cluster hears the mean over its sources: what was g / n has to stay g / n.
             gate = gate * heard(after, target) / heard(before, target)
         scaled[connection] = float(np.float32(gate))
     return scaled

@@ -52,6 +52,7 @@ class Split(OneCluster):
             raise TopologyError(f"cluster {parent.id} cannot be split towards a lower level")
         twin = replace(parent, id=new_id(topology), level=self.level)
         both = (parent.id, twin.id)
+        # Each end that is the parent becomes both: a recurrent connection becomes four, or two.
         speakers = both if self.level == parent.level else both[:1]
         links = {
             Connection(source=s, target=t)
@@ -150,6 +151,7 @@ def _divide(
 ) -> tuple[ClusterWeights, ClusterWeights]:
     if role is not Role.WEIGHT:
         return weights, weights
+    # The rest by subtraction, not by 1 - shares: the two add up to the whole, but for rounding.
     part = (weights.readout_HO * shares).astype(np.float32)
     return replace(weights, readout_HO=part), replace(weights, readout_HO=weights.readout_HO - part)
 
@@ -173,6 +175,7 @@ def _split_gates(
                 scale = part if role is Role.WEIGHT else 1.0
                 gates[Connection(source=source, target=target)] = gate * scale
     recurrent = Connection(source=parent, target=parent) in net.gates
+    # A recurrent parent is one source more for both, the parent and its twin.
     if recurrent and role is Role.WEIGHT:
         n = len(net.topology.sources[parent])
         for connection in [c for c in gates if c.target == twin]:

@@ -195,6 +195,7 @@ def inherit(
     their neuron, so that their first steps are no larger than those of others.
     """
     blocks_FEH = see_IH.reshape(before, embedding, see_IH.shape[1])
+    # What no field before gives is new: rows of zeros, or of the mean for second moments.
     fresh_EH = np.zeros((embedding, see_IH.shape[1]), np.float32)
     if mean and before:
         fresh_EH = fresh_EH + see_IH.mean(0)
@@ -208,6 +209,7 @@ def inherit(
         mixed_EH = np.tensordot(factors_F, blocks_FEH[list(origins)].astype(np.float64), 1)
         return np.asarray(mixed_EH, np.float32)
 
+    # fresh[:0] gives the type and the width where no field is left.
     return np.concatenate([fresh_EH[:0], *(rows(origins) for _, origins in provenance)])
 
 
