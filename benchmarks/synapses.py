@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.attacks import SYNAPSES, synapses
 from luminanet.frozen import FrozenNet
 from training.evolution.evolve import Event
-from training.evolution.mutations import recorded
+from training.evolution.operators.base import recorded
 from training.evolution.transplant import transplant
 
 Values = NDArray[np.float64]

@@ -115,32 +115,78 @@ _ECHO = replace(
 )
 _LEAN = replace(_EVOLUTION, events=40, stop=0.6)
 _SPARSE = replace(_EVOLUTION, max_connections=64)
-# What the cifar10 preset is measured against: other policies, less to work with, no evolution;
-# "lean" goes on after building and removes what is not missed.
-ABLATIONS = {
-    "cifar10-random": replace(_CIFAR10, evolution=replace(_EVOLUTION, policy="random")),
-    "cifar10-hebbian": replace(_CIFAR10, evolution=replace(_EVOLUTION, policy="hebbian")),
-    "cifar10-unconnected": replace(_CIFAR10, evolution=replace(_EVOLUTION, connections=0)),
-    "cifar10-pass1": replace(_CIFAR10, evolution=replace(_EVOLUTION, kinds=(Kind.FEEDFORWARD,))),
-    "cifar10-dense": replace(_CIFAR10, seeding="dense", width=148, evolution=None),
-    "cifar10-sparse": replace(_CIFAR10, evolution=_SPARSE),
-    "cifar10-sparse-random": replace(_CIFAR10, evolution=replace(_SPARSE, policy="random")),
-    "cifar10-lean": replace(_CIFAR10, evolution=_LEAN),
-    "cifar10-lean-random": replace(_CIFAR10, evolution=replace(_LEAN, policy="random")),
-    "cifar10-unwhitened": replace(_CIFAR10, whiten=0.0),
-    **{f"cifar10-channel{n}": replace(_CIFAR10, channel=n) for n in (10, 32, 84, 128)},
-}
 _BASELINE = replace(
     _CIFAR10, model="lenet5", seeding="", width=0, channel=0, whiten=0.0, evolution=None
 )
-PRESETS = {
-    config.preset: config
-    for config in (
-        _CIFAR10,
+# What the cifar10 preset is measured against (benchmarks/ablations.py): other policies, less to
+# work with, no evolution; "lean" goes on after building and removes what is not missed.
+_ABLATIONS = {
+    "cifar10-random": (
+        "changes ranked by chance",
+        replace(_CIFAR10, evolution=replace(_EVOLUTION, policy="random")),
+    ),
+    "cifar10-hebbian": (
+        "changes ranked by what fires together",
+        replace(_CIFAR10, evolution=replace(_EVOLUTION, policy="hebbian")),
+    ),
+    "cifar10-unconnected": (
+        "no connections",
+        replace(_CIFAR10, evolution=replace(_EVOLUTION, connections=0)),
+    ),
+    "cifar10-pass1": (
+        "feedforward connections only",
+        replace(_CIFAR10, evolution=replace(_EVOLUTION, kinds=(Kind.FEEDFORWARD,))),
+    ),
+    "cifar10-dense": (
+        "connected from the start, no evolution",
+        replace(_CIFAR10, seeding="dense", width=148, evolution=None),
+    ),
+    "cifar10-sparse": ("at most 64 connections", replace(_CIFAR10, evolution=_SPARSE)),
+    "cifar10-sparse-random": (
+        "at most 64 connections, ranked by chance",
+        replace(_CIFAR10, evolution=replace(_SPARSE, policy="random")),
+    ),
+    "cifar10-lean": ("prunes after building", replace(_CIFAR10, evolution=_LEAN)),
+    "cifar10-lean-random": (
+        "prunes after building, ranked by chance",
+        replace(_CIFAR10, evolution=replace(_LEAN, policy="random")),
+    ),
+    "cifar10-unwhitened": ("pixels as they are", replace(_CIFAR10, whiten=0.0)),
+    **{
+        f"cifar10-channel{n}": (f"messages of {n} numbers", replace(_CIFAR10, channel=n))
+        for n in (10, 32, 84, 128)
+    },
+}
+ABLATIONS = tuple(_ABLATIONS)
+"""The presets that are for an ablation only."""
+_PRESETS: tuple[tuple[str, TrainConfig], ...] = (
+    ("LuminaNet on CIFAR-10, evolves from fine patches", _CIFAR10),
+    (
+        "starts from the paper's channel-wise patches",
         replace(_CIFAR10, preset="cifar10-paper", seeding="paper"),
+    ),
+    (
+        "the shipped one; train resnet18-1m, its teacher, first",
         replace(_CIFAR10, preset="cifar10-distilled", teacher=TEACHER, smoothing=0.0),
-        _TINYSTORIES,
+    ),
+    *(
+        (f"ablation: {words}", replace(config, preset=name))
+        for name, (words, config) in _ABLATIONS.items()
+    ),
+    *(
+        (
+            "baseline on CIFAR-10" + (", at LuminaNet's size" if name.endswith("-1m") else ""),
+            replace(_BASELINE, preset=name, model=name, learning_rate=rate),
+        )
+        for name, rate in LEARNING_RATES.items()
+    ),
+    ("LuminaNet on TinyStories, evolves from single lags", _TINYSTORIES),
+    (
+        "levels connected from the start, no evolution",
         replace(_TINYSTORIES, preset="tinystories-bus", seeding="bus", evolution=None),
+    ),
+    (
+        "the same, wider: at the cost of tinystories-echo",
         replace(
             _TINYSTORIES,
             preset="tinystories-bus-wide",
@@ -149,18 +195,36 @@ PRESETS = {
             width=200,
             evolution=None,
         ),
-        _DISTILLED_TEXT,
-        _ECHO,
+    ),
+    ("without recalls and echoes; train gpt2-teacher first", _DISTILLED_TEXT),
+    ("recalls and echoes; train gpt2-teacher first", _ECHO),
+    (
+        "the shipped one, a wider tinystories-echo",
         replace(
             _ECHO,
             preset="tinystories-echo-wide",
             width=112,
             evolution=replace(_ECHO_EVOLUTION, max_macs=2_050_000, max_parameters=3_400_000),
         ),
+    ),
+    (
+        "tinystories-echo with connected levels, no evolution",
         replace(_ECHO, preset="tinystories-echo-bus", seeding="echo-bus", width=96, evolution=None),
+    ),
+    *(
+        (
+            f"receptive fields evolve, messages of {config.channel} numbers",
+            replace(config, preset=name),
+        )
+        for name, config in _EVOLVED.items()
+    ),
+    ("the baseline on TinyStories", _GPT2),
+    (
+        "the baseline; train gpt2-teacher first",
         replace(_GPT2, preset="gpt2-distilled", teacher=TEXT_TEACHER, distill=0.8),
-        *(replace(config, preset=name) for name, config in _EVOLVED.items()),
-        _GPT2,
+    ),
+    (
+        "two layers, the teacher of text networks",
         replace(
             _GPT2,
             preset="gpt2-teacher",
@@ -169,10 +233,13 @@ PRESETS = {
             learning_rate=2e-3,
             dropout=0.15,
         ),
-        *(replace(config, preset=name) for name, config in ABLATIONS.items()),
-        *(
-            replace(_BASELINE, preset=name, model=name, learning_rate=rate)
-            for name, rate in LEARNING_RATES.items()
-        ),
-    )
-}
+    ),
+)
+PRESETS = {config.preset: config for _, config in _PRESETS}
+WORDS = {config.preset: words for words, config in _PRESETS}
+"""What each preset is, in a few words."""
+
+
+def listing() -> str:
+    """A line for each preset."""
+    return "\n".join(f"{name:<24}{words}" for name, words in WORDS.items())

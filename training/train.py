@@ -8,6 +8,7 @@ import argparse
 import errno
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from training.data.datasets import ENVIRONMENT, resolve
 from training.data.tables import Columns
 from training.evolution.policies import POLICIES
 from training.precision import PRECISIONS
-from training.presets import PRESETS
+from training.presets import PRESETS, listing
 from training.run.run import CHECKPOINT, Interrupted, Run, settled
 from training.run.task import prepare
 from training.step.distributed import World, join, leave, local_device
@@ -62,9 +63,26 @@ INTERRUPTED = 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class ListPresets(argparse.Action):
+    """Ends the command as --help does, before anything is asked for that is required."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        _namespace: argparse.Namespace,
+        _values: str | Sequence[object] | None,
+        _option: str | None = None,
+    ) -> None:
+        print(listing())
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
-    p.add_argument("--preset", required=True, choices=sorted(PRESETS), help="named configuration")
+    p.add_argument("--list", action=ListPresets, nargs=0, help="print all presets and end")
+    p.add_argument(
+        "--preset", required=True, choices=sorted(PRESETS), help="which (--list tells what each is)"
+    )
     p.add_argument(
         "--data",
         help=f"folder of Parquet files; default {ENVIRONMENT}, else the Hugging Face hub",

@@ -15,7 +15,7 @@ from benchmarks.synapses import distance, faded, flipped, shape
 from luminanet.frozen import FrozenNet
 from tests.datasets import write_images
 from tests.nets import random_net
-from training.evolution.mutations import Grow
+from training.evolution.operators.clusters import Grow
 from training.evolution.transplant import transplant
 from training.model.initial import initial_net
 from training.model.network import Network

@@ -27,17 +27,9 @@ from training.analysis.similarity import compare, field_of, pairs, role_of
 from training.config import EvolutionConfig
 from training.data.batches import ImageSource
 from training.evolution.evolve import Event, evolve, network
-from training.evolution.mutations import (
-    Connect,
-    Disconnect,
-    Grow,
-    Mutation,
-    Remove,
-    Shrink,
-    Split,
-    apply,
-    record,
-)
+from training.evolution.operators.base import Operator
+from training.evolution.operators.clusters import Grow, Remove, Shrink, Split
+from training.evolution.operators.connections import Connect, Disconnect
 from training.step.trainer import Trainer
 
 SEEDS = st.integers(0, 100_000)
@@ -197,7 +189,7 @@ def test_by_chance_is_what_shuffled_connections_give_on_average() -> None:
 
 
 def test_twins_share_a_role_and_their_connections_are_counted() -> None:
-    topology = apply(text_topology([0, 1], [(0, 1)]), Split(0, 0))
+    topology = Split(0, 0).apply(text_topology([0, 1], [(0, 1)]))
     zero, one = topology.cluster(0), topology.cluster(1)
     assert field_of(zero) == field_of(topology.cluster(2))
     assert pairs(topology, role_of) == {(role_of(zero), role_of(one)): 2}
@@ -206,12 +198,12 @@ def test_twins_share_a_role_and_their_connections_are_counted() -> None:
 # ---------------------------------------------------------------------- history
 
 
-def random_mutation(rng: np.random.Generator, topology: Topology) -> Mutation:
+def random_mutation(rng: np.random.Generator, topology: Topology) -> Operator:
     ids = list(topology.by_id)
     one, other = (int(rng.choice(ids)) for _ in range(2))
     cluster = topology.cluster(one)
     links = topology.connections
-    choices: list[Mutation] = [
+    choices: list[Operator] = [
         Split(one, cluster.level + int(rng.integers(2))),
         Grow(one, int(rng.integers(1, 4))),
         Shrink(one, tuple(range(cluster.width // 2))),
@@ -232,7 +224,7 @@ def random_run(seed: int, text: bool) -> tuple[Topology, list[Event]]:
     for step in range(int(rng.integers(1, 30))):
         mutation, kept = random_mutation(rng, topology), bool(rng.random() < 0.7)
         try:
-            changed = apply(topology, mutation)
+            changed = mutation.apply(topology)
         except TopologyError:
             continue
         topology = changed if kept else topology
@@ -241,7 +233,7 @@ def random_run(seed: int, text: bool) -> tuple[Topology, list[Event]]:
                 event=step // 3,
                 step=10 * step,
                 seconds=0.1,
-                operator=type(mutation).__name__.lower(),
+                operator=mutation.name,
                 targets=[[1]],
                 loss_before=2.0,
                 loss_after=1.9 if kept else float("nan"),
@@ -249,7 +241,7 @@ def random_run(seed: int, text: bool) -> tuple[Topology, list[Event]]:
                 clusters=len(topology.clusters),
                 connections=len(topology.connections),
                 parameters=topology.parameters,
-                mutations=[record(mutation)],
+                mutations=[mutation.record()],
                 start="" if events else start.to_json(),
             )
         )
@@ -300,6 +292,15 @@ def test_a_log_that_contradicts_itself_is_refused() -> None:
     events[4] = replace(events[4], parameters=events[4].parameters + 1)
     with pytest.raises(CheckpointError, match=r"line 5 .* are logged"):
         replay(events)
+
+
+def test_a_log_that_calls_a_mutation_by_another_name_is_refused() -> None:
+    _, events = a_run()
+    wrong = "grow" if events[4].operator != "grow" else "split"
+    with pytest.raises(
+        CheckpointError, match=rf"line 5 .* called {wrong}, but {events[4].operator}"
+    ):
+        replay([*events[:4], replace(events[4], operator=wrong)])
 
 
 def test_the_log_of_another_run_is_refused() -> None:
@@ -412,6 +413,14 @@ def test_the_command_prints_and_writes_the_page_beside_the_checkpoint(
     assert err == ""
     raw = held((tmp_path / "topology.html").read_text("utf-8"))
     assert len(raw["trials"]) == len(events)
+    assert {trial["words"].split()[0] for trial in raw["trials"]} <= {
+        "split",
+        "grow",
+        "shrink",
+        "add",
+        "prune",
+        "remove",
+    }
     assert raw["similarity"] == []
 
 

@@ -7,13 +7,12 @@ that it tried (training/evolution/evolve.py, Event). Replaying checks the log ag
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 
 from luminanet.errors import CheckpointError, TopologyError
 from luminanet.topology import Topology
 from training.evolution.evolve import Event
-from training.evolution.mutations import apply, recorded
+from training.evolution.operators.base import recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +79,11 @@ def replay_to(final: Topology, events: Sequence[Event]) -> History:
 
 
 def _after(topology: Topology, event: Event) -> Topology:
-    if event.kept:
-        topology = reduce(apply, map(recorded, event.mutations), topology)
+    mutations = [recorded(raw) for raw in event.mutations]
+    if event.operator != mutations[0].name:
+        raise TopologyError(f"called {event.operator}, but {mutations[0].name} is logged")
+    for mutation in mutations if event.kept else []:
+        topology = mutation.apply(topology)
     found = (len(topology.clusters), len(topology.connections), topology.parameters)
     logged = (event.clusters, event.connections, event.parameters)
     if found != logged:

@@ -17,6 +17,7 @@ from training.analysis.anatomy import measure, strengths
 from training.analysis.history import History
 from training.analysis.report import facts, spreads
 from training.analysis.similarity import Measure
+from training.evolution.operators.base import operator
 
 PARTS = files("training.analysis") / "page"
 SCRIPTS = ("model.js", "layout.js", "network.js", "panels.js", "history.js", "main.js")
@@ -72,6 +73,7 @@ def data(story: Story) -> dict[str, Any]:
                 "event": trial.event.event,
                 "step": trial.event.step,
                 "operator": trial.event.operator,
+                "words": operator(trial.event.operator).described(trial.event.targets),
                 "targets": trial.event.targets,
                 "before": trial.event.loss_before,
                 "after": trial.event.loss_after,

@@ -1,5 +1,6 @@
 """How the network changes itself.
 
-signals and field_gradients measure, field_candidates and policies rank, schedule says when and how
-many, mutations, fields and transplant change topology and weights, budget prices, evolve decides.
+operators say what a change is, signals and field_gradients measure, field_candidates and policies
+rank, schedule says when and how many, transplant carries weights and optimizer state across,
+budget prices, evolve keeps or reverts.
 """

@@ -1,4 +1,4 @@
-"""What a network costs, in what its run pays with (EvolutionConfig.cost).
+"""Budgets and cost: what a network costs, in what its run pays with (EvolutionConfig.cost).
 
 macs      multiply-accumulates of one forward (luminanet/cost/macs.py)
 latency   predicted microseconds of a decoding step (luminanet/cost/latency.py), text only
@@ -11,7 +11,7 @@ from luminanet.cost.macs import macs
 from luminanet.errors import TopologyError
 from luminanet.topology import Topology
 from training.config import EvolutionConfig
-from training.evolution.mutations import Mutation, apply
+from training.evolution.operators.base import Operator
 
 PRICES: Mapping[str, Callable[[Topology], float]] = {"macs": macs, "latency": latency_us}
 FREE = 1e-3
@@ -22,10 +22,10 @@ def cost(topology: Topology, config: EvolutionConfig) -> float:
     return float(PRICES[config.cost](topology))
 
 
-def added(topology: Topology, mutation: Mutation, config: EvolutionConfig) -> float:
+def added(topology: Topology, mutation: Operator, config: EvolutionConfig) -> float:
     """The share of the cost that a mutation adds, at least FREE."""
     before = cost(topology, config)
-    return max(FREE, cost(apply(topology, mutation), config) / before - 1)
+    return max(FREE, cost(mutation.apply(topology), config) / before - 1)
 
 
 def saved(before: Topology, after: Topology, config: EvolutionConfig) -> float:
@@ -44,10 +44,10 @@ def affordable(topology: Topology, config: EvolutionConfig) -> bool:
     )
 
 
-def possible(topology: Topology, mutation: Mutation) -> bool:
+def possible(topology: Topology, mutation: Operator) -> bool:
     """Whether a mutation can (still) be done."""
     try:
-        apply(topology, mutation)
+        mutation.apply(topology)
     except TopologyError:
         return False
     return True

@@ -1,39 +1,27 @@
-"""Evolution inside training: read signals, propose mutations, try each, keep or revert.
+"""Evolution inside training, a hill climb: measure, propose mutations, try, keep or revert.
 
 One event tries a few mutations, a kind at a time, as a policy ranks them (policies.py). A trial
 changes weights, average and optimizer state together (transplant.py) and is judged by the loss on
-held-out training data: what keeps the function is kept; a removal is kept when it costs less than
-`price` times the share of the cost (MACs or latency, budget.py) that it saves.
+held-out training data: what keeps the function is kept; what does not (a removal) is kept when the
+loss rises by less than `price` times the share of the cost (MACs or latency, budget.py) that it
+saves. What an operator is, and which there are, only operators/ knows.
 """
 
 import math
 import time
-from dataclasses import asdict, astuple, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from luminanet.topology import Connection, Topology
+from luminanet.topology import Connection
 from training.config import EvolutionConfig, TrainConfig
 from training.data.batches import Source
 from training.evolution.budget import saved
-from training.evolution.field_candidates import brought
-from training.evolution.mutations import (
-    Bus,
-    Connect,
-    Disconnect,
-    Mutation,
-    Overlook,
-    Refine,
-    Remove,
-    See,
-    Shrink,
-    bus,
-    record,
-    recorded,
-)
-from training.evolution.policies import Field, View, policy
-from training.evolution.schedule import PLANS
+from training.evolution.operators.base import Field, Operator, operator, recorded
+from training.evolution.policies import View, policy
+from training.evolution.schedule import SCHEDULE
 from training.evolution.signals import measure
 from training.evolution.transplant import Slots, mutate
 from training.model.network import Network, pack
@@ -63,7 +51,7 @@ class Event:
     connections: int
     parameters: int
     mutations: list[dict[str, Any]] = field(default_factory=list)
-    """What was tried, as `mutations.record` writes it: enough to replay the evolution."""
+    """What was tried, as `Operator.record` writes it: enough to replay the evolution."""
     start: str = ""
     """In the first trial of a run: the topology that the run started from."""
 
@@ -97,7 +85,7 @@ def evolve(
     chosen, seed = policy(evolution.policy), trainer.config.seed
     loss = trainer.score(source.held_out).loss
     tried: list[Event] = []
-    for plan in PLANS:
+    for plan in SCHEDULE:
         net = network(trainer).freeze()
         safe = young(history, number), fresh(history, number)
         view = View(net, signals, evolution, number, seed, *safe)
@@ -113,7 +101,7 @@ def attempt(
     trainer: Trainer,
     source: Source,
     view: View,
-    mutations: list[Mutation],
+    mutations: Sequence[Operator],
     before: float,
     start: str,
 ) -> Event:
@@ -123,7 +111,7 @@ def attempt(
     for k, mutation in enumerate(mutations):
         slots = mutate(slots, mutation, view.seed * 1_000_003 + trainer.step + k)
     tolerance = ROUNDING
-    if isinstance(mutations[0], Disconnect | Remove | Shrink | Overlook):
+    if not mutations[0].exact:
         tolerance = view.config.price * saved(view.topology, slots.topology, view.config)
     kept, after = trial(trainer, source, slots, before, tolerance)
     topology = network(trainer).topology
@@ -131,15 +119,15 @@ def attempt(
         event=view.number,
         step=trainer.step,
         seconds=round(time.monotonic() - started, 3),
-        operator=type(mutations[0]).__name__.lower(),
-        targets=[target for m in mutations for target in _targets(view.topology, m)],
+        operator=mutations[0].name,
+        targets=[target for m in mutations for target in m.targets(view.topology)],
         loss_before=before,
         loss_after=after,
         kept=kept,
         clusters=len(topology.clusters),
         connections=len(topology.connections),
         parameters=topology.parameters,
-        mutations=[record(mutation) for mutation in mutations],
+        mutations=[mutation.record() for mutation in mutations],
         start=start,
     )
 
@@ -149,24 +137,19 @@ def young(history: list[Event], number: int) -> frozenset[Connection]:
     return frozenset(
         Connection(source=source, target=target)
         for event in history
-        if event.operator in ("connect", "bus") and number - event.event < YOUNG
+        if number - event.event < YOUNG and operator(event.operator).connects
         for source, target in event.targets
     )
 
 
 def fresh(history: list[Event], number: int) -> frozenset[Field]:
-    """Fields that were added or refined in the last YOUNG events."""
-    changes = [
-        recorded(raw)
-        for event in history
-        if event.operator in ("see", "refine") and number - event.event < YOUNG
-        for raw in event.mutations
-    ]
+    """Fields that were added, whole or as parts, in the last YOUNG events."""
     return frozenset(
-        (change.cluster, field)
-        for change in changes
-        if isinstance(change, See | Refine)
-        for field in brought(change)
+        field
+        for event in history
+        if number - event.event < YOUNG
+        for raw in event.mutations
+        for field in recorded(raw).brings()
     )
 
 
@@ -181,22 +164,6 @@ def trial(
     if not kept:
         adopt(trainer, old)
     return kept, after
-
-
-def _targets(before: Topology, mutation: Mutation) -> list[list[int]]:
-    """What a mutation is about: connections as [source, target], fields as [cluster, numbers of the
-    field ...], else a cluster."""
-    match mutation:
-        case Connect(source, target) | Disconnect(source, target):
-            return [[source, target]]
-        case Bus(source, target):
-            return [[c.source, c.target] for c in bus(before, source, target)]
-        case See(cluster, field) | Overlook(cluster, field):
-            return [[cluster, *astuple(field)]]
-        case Refine():
-            return [list(astuple(mutation))]
-        case _:
-            return [[mutation.cluster]]
 
 
 # ---------------------------------------------------------------------- the trainer's state

@@ -1,4 +1,4 @@
-"""What the clusters of a text network could see next, as changes that can be tried.
+"""Candidate receptive fields of text clusters: absent ones, as changes that can be tried.
 
     single lags      the nearest SINGLES
     pooled           doubling intervals up to the window, alone and from lag 0 on
@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 
 from luminanet.fields import Interval, Recall, TextField, TextInput, in_order
 from luminanet.topology import Cluster, Topology
-from training.evolution.fields import middles, share, widens
-from training.evolution.mutations import Refine, See
+from training.evolution.operators.fields import AddField, SplitField, middles, share, widens
 
 SINGLES = 16
 RECALLS = 3
 TINY = 1e-9
 
 
-def candidates(topology: Topology) -> list[See | Refine]:
+def candidates(topology: Topology) -> list[AddField | SplitField]:
     """For all clusters; none for an image network."""
     if not isinstance(topology.input, TextInput):
         return []
@@ -37,6 +36,7 @@ def candidates(topology: Topology) -> list[See | Refine]:
 
 def _offered(window: int) -> list[TextField]:
     singles = [Interval(lag, lag + 1) for lag in range(min(SINGLES, window))]
+    # 2, 4, 8, ... below the window: far lags need less resolution than near ones.
     doubled = [1 << k for k in range(1, window.bit_length()) if 1 << k < window]
     far = [Interval(start, min(2 * start, window)) for start in doubled]
     recent = [Interval(0, stop) for stop in (*doubled, window) if stop > 1]
@@ -44,8 +44,8 @@ def _offered(window: int) -> list[TextField]:
     return [*singles, *far, *recent, *recalls]
 
 
-def _more(cluster: Cluster, offered: list[TextField]) -> list[See | Refine]:
-    return [See(cluster.id, field) for field in offered if _adds(field, cluster)]
+def _more(cluster: Cluster, offered: list[TextField]) -> list[AddField | SplitField]:
+    return [AddField(cluster.id, field) for field in offered if _adds(field, cluster)]
 
 
 def _adds(field: TextField, cluster: Cluster) -> bool:
@@ -54,25 +54,16 @@ def _adds(field: TextField, cluster: Cluster) -> bool:
     return isinstance(field, Recall) or widens(cluster.intervals, [field])
 
 
-def _parts(cluster: Cluster) -> list[See | Refine]:
+def _parts(cluster: Cluster) -> list[AddField | SplitField]:
     return [
-        Refine(cluster.id, interval.start, middle, interval.stop)
+        SplitField(cluster.id, interval.start, middle, interval.stop)
         for interval in sorted(set(cluster.intervals))
         for middle in middles(interval)
         if widens(cluster.intervals, [Interval(interval.start, middle)])
     ]
 
 
-def brought(change: See | Refine) -> tuple[TextField, ...]:
-    """The fields that a change brings."""
-    return (change.field,) if isinstance(change, See) else _cut(change)
-
-
-def _cut(change: Refine) -> tuple[Interval, Interval]:
-    return Interval(change.start, change.middle), Interval(change.middle, change.stop)
-
-
-def direction(change: See | Refine, seen: Sequence[Interval]) -> dict[TextField, float]:
+def direction(change: AddField | SplitField, seen: Sequence[Interval]) -> dict[TextField, float]:
     """The one direction that a change adds to the intervals that a cluster has `seen`, as a mix of
     the fields that it sees afterwards. A recall is one of its own.
 
@@ -81,8 +72,8 @@ def direction(change: See | Refine, seen: Sequence[Interval]) -> dict[TextField,
     not depend on each other.
     """
     rest: list[Interval] = []
-    if isinstance(change, Refine):
-        first, *rest = _cut(change)
+    if isinstance(change, SplitField):
+        first, *rest = change.parts
     elif isinstance(change.field, Interval):
         first = change.field
     else:
@@ -90,12 +81,14 @@ def direction(change: See | Refine, seen: Sequence[Interval]) -> dict[TextField,
     edges = sorted({edge for i in (first, *rest, *seen) for edge in (i.start, i.stop)})
     before = np.array([_cover(i, edges) for i in seen]).reshape(len(seen), len(edges) - 1)
     cover = _cover(first, edges)
+    # Gram-Schmidt: the least-squares fit is the projection onto what is seen, the rest is new.
     factors, *_ = np.linalg.lstsq(before.T, cover, rcond=None)
     length = float(np.linalg.norm(cover - factors @ before))
     mix: dict[TextField, float] = {first: 1 / length}
     for interval, factor in zip(seen, factors.tolist(), strict=True):
         parts = {interval: 1.0}
-        if isinstance(change, Refine) and interval == Interval(change.start, change.stop):
+        # The whole is no field afterwards: it is spelled by its parts.
+        if isinstance(change, SplitField) and interval == change.whole:
             parts = {part: share(part, interval) for part in (first, *rest)}
         for part, scale in parts.items():
             mix[part] = mix.get(part, 0.0) - factor * scale / length

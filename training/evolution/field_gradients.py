@@ -1,4 +1,7 @@
-"""What every cluster would gain from seeing more: signals for receptive fields.
+"""Gradients of absent weights, as in RigL: what every cluster would gain from another field.
+
+RigL (Evci et al., "Rigging the Lottery", 2020, arXiv 1911.11134) lets absent weights grow where
+their gradient is largest. Here a candidate is a field (field_candidates.py), a block of rows.
 
 New rows of `see` start at zero. Their gradient is  seen_E^T @ d loss / d drive_H  over all
 positions, whether they are there or not; it needs no pass of its own, only the gradient of the
@@ -22,11 +25,11 @@ from torch import Tensor
 
 from luminanet.fields import TextField, in_order
 from training.evolution.field_candidates import candidates, direction
-from training.evolution.mutations import Refine, See
+from training.evolution.operators.fields import AddField, SplitField
 from training.model.inputs import TextFields
 from training.model.network import Network
 
-Prospects = dict[See | Refine, float]
+Prospects = dict[AddField | SplitField, float]
 SAMPLED = 4
 """One position of so many tells how large and how alike views are."""
 LEAST_VARIANCE = 1e-6
@@ -84,12 +87,14 @@ def worth(model: Network, token_batches: Sequence[Tensor], wanted: Sequence[Tens
         for batch, gradient in zip(views, wanted, strict=True)
     ]
     likeness_RR = _likeness(views[0])
+    # Views are multiplied with gradients once a field, and mixed afterwards: a mix is linear.
     for change, mix in mixes.items():
         at = [order.index(field) for field in mix]
         parts = sums_REM[0].new_tensor(list(mix.values()))
         own = [
             torch.tensordot(parts, sums[at][:, :, columns[change.cluster]], 1) for sums in sums_REM
         ]
+        # One batch alone has no pair: its own square, noise and all.
         pairs = list(combinations(own, 2)) or [(own[0], own[0])]
         product = sum(float((a * b).sum()) for a, b in pairs) / len(pairs)
         variance = float(parts @ likeness_RR[at][:, at].to(parts.dtype) @ parts)
@@ -99,8 +104,8 @@ def worth(model: Network, token_batches: Sequence[Tensor], wanted: Sequence[Tens
 
 @torch.no_grad()
 def resonance(model: Network, tokens_BT: Tensor) -> Prospects:
-    """Every candidate -> mean squared correlation of what it adds with the cluster's hidden
-    state: what fires together (Hebb)."""
+    """Hebbian correlation: every candidate -> mean squared correlation of what it adds with the
+    cluster's hidden state (what fires together, Hebb)."""
     assert isinstance(model.inputs, TextFields)
     mixes = directions(model)
     order = in_order({field for mix in mixes.values() for field in mix})
@@ -110,7 +115,7 @@ def resonance(model: Network, tokens_BT: Tensor) -> Prospects:
     columns, found = columns_of(model), Prospects()
     seen: dict[frozenset[tuple[TextField, float]], Tensor] = {}
     for change, mix in mixes.items():
-        key = frozenset(mix.items())
+        key = frozenset(mix.items())  # clusters that saw the same gain the same: one product
         if key not in seen:
             added_BE = torch.stack([views[i].float() * part for i, part in mix.items()]).sum(0)
             seen[key] = _standard(added_BE).T @ hidden_BM / len(hidden_BM)
@@ -118,7 +123,7 @@ def resonance(model: Network, tokens_BT: Tensor) -> Prospects:
     return found
 
 
-def directions(model: Network) -> dict[See | Refine, dict[TextField, float]]:
+def directions(model: Network) -> dict[AddField | SplitField, dict[TextField, float]]:
     topology = model.topology
     return {
         change: direction(change, topology.cluster(change.cluster).intervals)

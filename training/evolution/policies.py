@@ -1,8 +1,10 @@
-"""Who ranks what evolution tries next; schedule.py turns rankings into mutations.
+"""Rankings of what evolution tries next: by gradient, by Hebbian correlation, or by chance.
+
+schedule.py turns rankings into mutations.
 
     random     ranks by chance: the control that every other policy has to beat
-    gradient   grows where the gradient is largest, connects and sees where what comes in goes
-               together with the gradient, prunes the smallest gates and fields
+    gradient   as RigL does (Evci et al. 2020): grows where the gradient is largest, connects and
+               sees where absent weights have the largest, prunes the smallest gates and fields
     hebbian    grows what is most active, connects and sees what fires together, prunes what does
                not
 
@@ -24,22 +26,12 @@ from luminanet.frozen import FrozenNet
 from luminanet.topology import Connection, Topology
 from training.config import EvolutionConfig
 from training.evolution.budget import FREE, added, possible, saved
-from training.evolution.field_candidates import brought, candidates
-from training.evolution.mutations import (
-    Bus,
-    Connect,
-    Grow,
-    Mutation,
-    Overlook,
-    Refine,
-    See,
-    apply,
-    bus,
-)
+from training.evolution.field_candidates import candidates
+from training.evolution.operators.base import Field, Operator
+from training.evolution.operators.clusters import Grow
+from training.evolution.operators.connections import Connect, ConnectLevels, Link
+from training.evolution.operators.fields import AddField, DropField, SplitField
 from training.evolution.signals import Signals
-
-Field = tuple[int, TextField]
-"""A cluster and what it sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +70,7 @@ class View:
         at = seen.index(field) * size
         return float(np.linalg.norm(net.clusters[cluster].see_IH[at : at + size]))
 
-    def priced(self, mutation: Mutation) -> float:
+    def priced(self, mutation: Operator) -> float:
         """What a mutation's score is divided by: the share of the cost that it adds."""
         return added(self.topology, mutation, self.config)
 
@@ -90,7 +82,7 @@ class Policy:
     cluster: Callable[[View, int], float]
     absent: Callable[[View, Connection], float]
     present: Callable[[View, Connection], float]
-    unseen: Callable[[View, See | Refine], float]
+    unseen: Callable[[View, AddField | SplitField], float]
     seen: Callable[[View, Field], float]
     per_cost: bool = True
 
@@ -115,24 +107,23 @@ class Policy:
         scores = {c: score(c) for c in absent}
         return sorted(absent, key=lambda c: (-scores[c], c))
 
-    def buses(self, view: View) -> list[Bus]:
+    def buses(self, view: View) -> list[ConnectLevels]:
         """Levels that may be connected and are not, the best first."""
         levels = sorted({c.level for c in view.topology.clusters})
-        found = [Bus(*pair) for pair in product(levels, levels) if _open(view, Bus(*pair))]
+        pairs = [ConnectLevels(*pair) for pair in product(levels, levels)]
+        found = [link for link in pairs if _open(view, link)]
         scores = {link: self.joined(view, link) for link in found}
         return sorted(found, key=lambda link: (-scores[link], link.source, link.target))
 
-    def joined(self, view: View, link: Bus | Connect) -> float:
+    def joined(self, view: View, link: Link) -> float:
         """What connecting promises per cost: the sum over all connections that it makes."""
         if not self.per_cost:
-            return _chance(view, link.source, link.target, isinstance(link, Bus))
-        made = [Connection(source=link.source, target=link.target)]
-        if isinstance(link, Bus):
-            made = bus(view.topology, link.source, link.target)
-        known = [c for c in made if c in view.signals.worth]
+            # The third number lets levels and clusters of the same numbers draw apart.
+            return _chance(view, link.source, link.target, isinstance(link, ConnectLevels))
+        known = [c for c in link.made(view.topology) if c in view.signals.worth]
         return sum(self.absent(view, c) for c in known) / view.priced(link)
 
-    def changes(self, view: View) -> list[See | Refine]:
+    def changes(self, view: View) -> list[AddField | SplitField]:
         """What clusters may see next, the best first; new clusters are left out."""
         wanted = [c for c in candidates(view.topology) if c in view.signals.prospects]
         scores = {
@@ -140,7 +131,7 @@ class Policy:
         }
         return sorted(wanted, key=lambda c: -scores[c])
 
-    def overlooked(self, view: View) -> list[Overlook]:
+    def overlooked(self, view: View) -> list[DropField]:
         """Fields that may go, those first that give least for what they cost; the last one of a
         cluster and fresh ones stay."""
         if not isinstance(view.topology.input, TextInput):
@@ -153,7 +144,7 @@ class Policy:
         ]
 
         def score(field: Field) -> float:
-            without = apply(view.topology, _without(field))
+            without = _without(field).apply(view.topology)
             saves = saved(view.topology, without, view.config) if self.per_cost else 1.0
             return self.seen(view, field) / max(saves, FREE)
 
@@ -177,15 +168,15 @@ def _allowed(view: View, connection: Connection) -> bool:
     return view.topology.kind(connection) in view.config.kinds
 
 
-def _open(view: View, link: Bus) -> bool:
+def _open(view: View, link: ConnectLevels) -> bool:
     """Whether something is missing between two levels, and all of it may be made."""
     if not possible(view.topology, link):
         return False
-    return all(_allowed(view, c) for c in bus(view.topology, link.source, link.target))
+    return all(_allowed(view, c) for c in link.made(view.topology))
 
 
-def _without(field: Field) -> Overlook:
-    return Overlook(*field)
+def _without(field: Field) -> DropField:
+    return DropField(*field)
 
 
 def _chance(view: View, *what: int) -> float:
@@ -197,8 +188,8 @@ def _strength(view: View, connection: Connection) -> float:
     return abs(view.net.gates[connection]) * view.signals.activity.get(connection.source, 0.0)
 
 
-def _spelled(change: See | Refine) -> list[int]:
-    return [change.cluster, *(n for field in brought(change) for n in astuple(field))]
+def _spelled(change: AddField | SplitField) -> list[int]:
+    return [change.cluster, *(n for _, field in change.brings() for n in astuple(field))]
 
 
 def _of(field: Field) -> tuple[int, bool, tuple[int, ...]]:

@@ -1,4 +1,7 @@
-"""What training knows that can tell where the network should change.
+"""Gradients of absent connections (as in RigL) and Hebbian correlations: where to change.
+
+RigL (Evci et al. 2020) grows absent weights where their gradient is largest. A probe of zeros is
+added to all mixing weights, present or absent; its gradient is that of every connection at once.
 
 Shape legend: N clusters, B batch, D channel.
 """
@@ -43,6 +46,7 @@ def measure(trainer: Trainer, batches: list[Batch], fields: bool = False) -> Sig
     model.eval()
     clusters = list(positions(model.topology))
     size = len(clusters)
+    # Zeros change nothing, but their gradient is that of every possible connection.
     probe_NN = torch.zeros(size, size, device=trainer.device, requires_grad=True)
     trainer.optimizer.zero_grad(set_to_none=False)
     wanted: list[Tensor] = []

@@ -19,7 +19,9 @@ from training.evolution.evolve import (
     trial,
     young,
 )
-from training.evolution.mutations import Connect, Grow, Refine, Remove, See, Split, apply, record
+from training.evolution.operators.clusters import Grow, Remove, Split
+from training.evolution.operators.connections import Connect
+from training.evolution.operators.fields import AddField, SplitField
 from training.evolution.transplant import mutate
 from training.presets import PRESETS
 from training.step.trainer import Trainer
@@ -99,7 +101,9 @@ def test_new_connections_are_young_for_three_events() -> None:
 
 def test_new_fields_are_fresh_for_three_events() -> None:
     made = Event(4, 0, 0.0, "see", [[0, 3, 4]], 1.0, 1.0, True, 1, 1, 1)
-    made = replace(made, mutations=[record(See(0, Interval(3, 4))), record(Refine(1, 4, 5, 8))])
+    made = replace(
+        made, mutations=[AddField(0, Interval(3, 4)).record(), SplitField(1, 4, 5, 8).record()]
+    )
     gone = Event(4, 0, 0.0, "overlook", [[0, 3, 4]], 1.0, 1.0, True, 1, 1, 1)
     found = {(0, Interval(3, 4)), (1, Interval(4, 5)), (1, Interval(5, 8))}
     assert fresh([made, gone], 6) == found
@@ -110,9 +114,9 @@ def test_new_fields_are_fresh_for_three_events() -> None:
 
 def test_a_removal_may_cost_more_the_more_compute_it_saves() -> None:
     topology, config = SEEDINGS["paper"](8, 4, 0), EvolutionConfig()
-    one = apply(topology, Remove(0))
+    one = Remove(0).apply(topology)
     assert saved(topology, one, config) == pytest.approx(1 / 12)
-    assert saved(topology, apply(one, Remove(1)), config) == pytest.approx(2 / 12)
+    assert saved(topology, Remove(1).apply(one), config) == pytest.approx(2 / 12)
     assert saved(one, topology, config) == 0.0
 
 

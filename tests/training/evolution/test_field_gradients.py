@@ -17,7 +17,7 @@ from training.data.batches import TextSource
 from training.data.datasets import Tokens
 from training.evolution.field_candidates import candidates, direction
 from training.evolution.field_gradients import SAMPLED, Listener, resonance, worth
-from training.evolution.mutations import Refine, See
+from training.evolution.operators.fields import AddField, SplitField
 from training.evolution.signals import measure
 from training.evolution.transplant import transplant
 from training.model.inputs import TextFields
@@ -44,7 +44,7 @@ def listened(model: Network, tokens_BT: torch.Tensor) -> torch.Tensor:
         return listener.take()
 
 
-def by_differences(net: FrozenNet, change: See | Refine, tokens_BT: torch.Tensor) -> float:
+def by_differences(net: FrozenNet, change: AddField | SplitField, tokens_BT: torch.Tensor) -> float:
     """Squared norm of d loss / d what a change adds, less what the bias could learn, per variance;
     one number after the other."""
     assert isinstance(net.topology.input, TextInput)
@@ -94,7 +94,7 @@ def by_differences(net: FrozenNet, change: See | Refine, tokens_BT: torch.Tensor
 def test_the_worth_of_a_field_is_the_gradient_that_it_would_get(seed: int) -> None:
     net = random_net(seed, text=True)
     changes = candidates(net.topology)
-    refinements = [c for c in changes if isinstance(c, Refine)]
+    refinements = [c for c in changes if isinstance(c, SplitField)]
     assume(refinements)
     tokens = tokens_of(net, seed)
     model = Network(net).double()
@@ -136,7 +136,7 @@ def test_resonance_is_the_correlation_of_field_and_hidden_state() -> None:
     lag3 = np.pad(table, ((0, 0), (3, 0), (0, 0)))[:, : table.shape[1]].reshape(-1, 16)
     own = hidden[order.index(0)]
     expected = np.corrcoef(lag3.T, own.T)[:16, 16:] ** 2
-    assert found[See(0, Interval(3, 4))] == pytest.approx(np.nanmean(expected), rel=1e-3)
+    assert found[AddField(0, Interval(3, 4))] == pytest.approx(np.nanmean(expected), rel=1e-3)
 
 
 def test_prospects_are_measured_where_fields_may_change_and_leave_no_trace() -> None:

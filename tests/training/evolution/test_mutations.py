@@ -5,56 +5,47 @@ import pytest
 from luminanet.errors import TopologyError
 from luminanet.topology import Connection
 from tests.nets import tiny_image_topology, tiny_text_topology
-from training.evolution.mutations import (
-    Connect,
-    Disconnect,
-    Grow,
-    Mutation,
-    Remove,
-    Shrink,
-    Split,
-    apply,
-    record,
-    recorded,
-)
+from training.evolution.operators.base import Operator, recorded
+from training.evolution.operators.clusters import Grow, Remove, Shrink, Split
+from training.evolution.operators.connections import Connect, Disconnect
 
 TEXT = tiny_text_topology(300)  # 0 and 1 on level 0, 2 on level 1; 1 hears itself
 
 
 def test_a_twin_on_the_same_level_hears_and_is_heard_like_its_parent() -> None:
-    after = apply(TEXT, Split(1, 0))
+    after = Split(1, 0).apply(TEXT)
     assert after.cluster(3) == type(after.cluster(3))(3, 0, 16, after.cluster(1).fields)
     assert after.sources == {0: (2,), 1: (1, 3), 2: (0, 1, 3), 3: (1, 3)}
 
 
 def test_a_twin_on_a_deeper_level_hears_like_its_parent_and_speaks_to_nobody() -> None:
-    after = apply(TEXT, Split(0, 1))
+    after = Split(0, 1).apply(TEXT)
     assert after.cluster(3).level == 1
     assert after.sources == {0: (2,), 1: (1,), 2: (0, 1), 3: (2,)}
 
 
 def test_a_twin_of_a_recurrent_cluster_hears_its_parent_from_a_deeper_level() -> None:
-    assert apply(TEXT, Split(1, 1)).sources[3] == (1,)
+    assert Split(1, 1).apply(TEXT).sources[3] == (1,)
 
 
 def test_a_cluster_cannot_be_split_towards_a_lower_level() -> None:
     with pytest.raises(TopologyError, match="lower"):
-        apply(TEXT, Split(2, 0))
+        Split(2, 0).apply(TEXT)
 
 
 def test_growing_and_shrinking_change_the_width() -> None:
-    assert apply(TEXT, Grow(0, 3)).cluster(0).width == 19
-    assert apply(TEXT, Shrink(0, (0, 5))).cluster(0).width == 14
+    assert Grow(0, 3).apply(TEXT).cluster(0).width == 19
+    assert Shrink(0, (0, 5)).apply(TEXT).cluster(0).width == 14
 
 
 def test_connecting_and_disconnecting_are_inverse() -> None:
-    connected = apply(TEXT, Connect(source=0, target=1))
+    connected = Connect(source=0, target=1).apply(TEXT)
     assert Connection(source=0, target=1) in connected.connections
-    assert apply(connected, Disconnect(source=0, target=1)) == TEXT
+    assert Disconnect(source=0, target=1).apply(connected) == TEXT
 
 
 def test_a_removed_cluster_takes_its_connections_along() -> None:
-    after = apply(TEXT, Remove(2))
+    after = Remove(2).apply(TEXT)
     assert [c.id for c in after.clusters] == [0, 1]
     assert after.connections == (Connection(1, 1),)
 
@@ -75,23 +66,23 @@ def test_a_removed_cluster_takes_its_connections_along() -> None:
         Remove(9),
     ],
 )
-def test_a_mutation_that_cannot_be_done_is_refused(mutation: Mutation) -> None:
+def test_a_mutation_that_cannot_be_done_is_refused(mutation: Operator) -> None:
     with pytest.raises(TopologyError):
-        apply(tiny_image_topology(), mutation)
+        mutation.apply(tiny_image_topology())
 
 
 def test_the_last_cluster_cannot_be_removed() -> None:
-    one = apply(apply(TEXT, Remove(2)), Remove(1))
+    one = Remove(1).apply(Remove(2).apply(TEXT))
     with pytest.raises(TopologyError, match="at least one"):
-        apply(one, Remove(0))
+        Remove(0).apply(one)
 
 
 @pytest.mark.parametrize(
     "mutation",
     [Split(1, 2), Grow(0, 3), Shrink(0, (2, 5)), Connect(0, 1), Disconnect(0, 1), Remove(4)],
 )
-def test_a_mutation_survives_being_written_down(mutation: Mutation) -> None:
-    assert recorded(json.loads(json.dumps(record(mutation)))) == mutation
+def test_a_mutation_survives_being_written_down(mutation: Operator) -> None:
+    assert recorded(json.loads(json.dumps(mutation.record()))) == mutation
 
 
 @pytest.mark.parametrize("raw", [{}, {"operator": "melt"}, {"operator": "grow", "cluster": 1}])

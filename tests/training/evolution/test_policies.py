@@ -14,28 +14,17 @@ from tests.nets import random_weights, tiny_image_topology, tiny_text_topology
 from training.config import EvolutionConfig
 from training.evolution.budget import added, affordable, cost, saved
 from training.evolution.field_candidates import candidates
-from training.evolution.mutations import (
-    Bus,
-    Connect,
-    Disconnect,
-    Grow,
-    Mutation,
-    Overlook,
-    Refine,
-    Remove,
-    See,
-    Shrink,
-    Split,
-    apply,
-    bus,
-)
+from training.evolution.operators.base import Operator
+from training.evolution.operators.clusters import Grow, Remove, Shrink, Split
+from training.evolution.operators.connections import Connect, ConnectLevels, Disconnect
+from training.evolution.operators.fields import AddField, DropField, SplitField
 from training.evolution.policies import POLICIES, View, policy
 from training.evolution.schedule import (
     change_fields,
     connect_clusters,
     connect_levels,
+    drop_field,
     grow_clusters,
-    overlook_field,
     prune_connections,
     remove_cluster,
     shrink_cluster,
@@ -137,7 +126,7 @@ def test_no_plan_goes_over_a_budget() -> None:
     assert split_cluster(view(max_clusters=5), gradient) == []
     assert connect_clusters(view(max_connections=7), gradient) == [Connect(4, 3)]
     assert grow_clusters(view(max_macs=macs(TOPOLOGY)), gradient) == []
-    grown = macs(apply(TOPOLOGY, Grow(1, 2)))
+    grown = macs(Grow(1, 2).apply(TOPOLOGY))
     assert grow_clusters(view(max_macs=grown), gradient) == [Grow(1, 2)]
     assert affordable(TOPOLOGY, CONFIG)
 
@@ -158,8 +147,12 @@ TEXT_SIGNALS = Signals(
     worth=dict.fromkeys(LINKS, 1.0),
     agreement=dict.fromkeys(LINKS, 1.0),
     prospects=PROSPECTS
-    | {See(0, Interval(3, 4)): 50.0, See(1, Interval(3, 4)): 40.0, See(0, Interval(5, 6)): 30.0},
-    resonance=PROSPECTS | {Refine(1, 2, 6, 16): 50.0},
+    | {
+        AddField(0, Interval(3, 4)): 50.0,
+        AddField(1, Interval(3, 4)): 40.0,
+        AddField(0, Interval(5, 6)): 30.0,
+    },
+    resonance=PROSPECTS | {SplitField(1, 2, 6, 16): 50.0},
 )
 
 
@@ -170,11 +163,11 @@ def text_view(number: int = 0, net: FrozenNet = TEXT, **changes: Any) -> View:
 
 def test_fields_are_taken_by_their_signal_once_a_cluster_and_interval() -> None:
     gradient = change_fields(text_view(), POLICIES["gradient"])
-    assert gradient[0] == See(0, Interval(3, 4))
-    assert isinstance(gradient[1], See | Refine)
+    assert gradient[0] == AddField(0, Interval(3, 4))
+    assert isinstance(gradient[1], AddField | SplitField)
     assert gradient[1].cluster != 0
-    assert gradient[1] != See(1, Interval(3, 4))
-    assert change_fields(text_view(), POLICIES["hebbian"])[0] == Refine(1, 2, 6, 16)
+    assert gradient[1] != AddField(1, Interval(3, 4))
+    assert change_fields(text_view(), POLICIES["hebbian"])[0] == SplitField(1, 2, 6, 16)
     assert change_fields(replace(text_view(), config=CONFIG), POLICIES["gradient"]) == []
 
 
@@ -182,10 +175,10 @@ def test_of_equal_fields_the_one_that_is_looked_up_anyway_comes_first() -> None:
     equal = replace(text_view(), signals=replace(TEXT_SIGNALS, prospects=PROSPECTS))
     shared = {i for c in TEXT.topology.clusters for i in c.intervals}
     first = change_fields(equal, POLICIES["gradient"])[0]
-    assert isinstance(first, See)
+    assert isinstance(first, AddField)
     assert isinstance(first.field, Interval)
     assert first.field.stop - first.field.start == 1 or first.field in shared
-    pooled, known = See(0, Interval(4, 8)), See(0, Interval(2, 16))
+    pooled, known = AddField(0, Interval(4, 8)), AddField(0, Interval(2, 16))
     assert added(TEXT.topology, known, CONFIG) < added(TEXT.topology, pooled, CONFIG)
 
 
@@ -205,27 +198,27 @@ def test_the_field_that_gives_least_for_its_cost_is_tried_without() -> None:
     weights = replace(TEXT.clusters[1], see_IH=quiet)
     net = replace(TEXT, clusters={**TEXT.clusters, 1: weights})
     gradient = POLICIES["gradient"]
-    assert overlook_field(text_view(1, net), gradient) == [Overlook(1, Interval(0, 1))]
+    assert drop_field(text_view(1, net), gradient) == [DropField(1, Interval(0, 1))]
     safe = replace(text_view(1, net), fresh=frozenset({(1, Interval(0, 1))}))
-    tried = overlook_field(safe, gradient)
-    assert tried != [Overlook(1, Interval(0, 1))]
-    assert tried != [Overlook(2, Interval(0, 4))]  # the only one of its cluster
-    assert overlook_field(text_view(0, net), gradient) == []
+    tried = drop_field(safe, gradient)
+    assert tried != [DropField(1, Interval(0, 1))]
+    assert tried != [DropField(2, Interval(0, 4))]  # the only one of its cluster
+    assert drop_field(text_view(0, net), gradient) == []
     spent = text_view(0, net, max_macs=macs(net.topology))
-    assert overlook_field(spent, gradient) == [Overlook(1, Interval(0, 1))]
+    assert drop_field(spent, gradient) == [DropField(1, Interval(0, 1))]
 
 
 def test_a_bus_is_made_where_it_promises_more_per_cost_than_single_connections() -> None:
     gradient, net = POLICIES["gradient"], TEXT
     made = connect_levels(text_view(net=net), gradient)
     assert len(made) == 1
-    assert isinstance(made[0], Bus)
-    assert len(bus(net.topology, made[0].source, made[0].target)) >= 1
+    assert isinstance(made[0], ConnectLevels)
+    assert len(made[0].made(net.topology)) >= 1
     loud = replace(TEXT_SIGNALS, worth={**TEXT_SIGNALS.worth, Connection(source=2, target=1): 1e6})
     loud = replace(loud, worth={**loud.worth, Connection(source=0, target=1): 1e9})
     single = replace(text_view(net=net), signals=replace(loud))
     joined = gradient.joined(single, Connect(0, 1))
-    assert joined > gradient.joined(single, Bus(1, 1))
+    assert joined > gradient.joined(single, ConnectLevels(1, 1))
     forward = text_view(kinds=(Kind.FEEDFORWARD,))
     assert connect_levels(forward, gradient) == []  # 2 hears all below already
 
@@ -236,7 +229,7 @@ def test_latency_as_the_cost_ranks_everything_per_microsecond() -> None:
     assert cost(topology, CONFIG) == macs(topology)
     grown = grow_clusters(text_view(cost="latency"), POLICIES["gradient"])
     assert grown[0] == Grow(1, 2)
-    without = apply(topology, Remove(2))
+    without = Remove(2).apply(topology)
     assert saved(topology, without, dear) == pytest.approx(
         1 - latency_us(without) / latency_us(topology)
     )
@@ -246,6 +239,6 @@ def test_the_budget_in_microseconds_is_kept() -> None:
     now = latency_us(TEXT.topology)
     view = text_view(max_latency_us=now)
     plans = (grow_clusters, change_fields, connect_levels, split_cluster)
-    made: list[Mutation] = [m for plan in plans for m in plan(view, POLICIES["gradient"])]
-    assert all(latency_us(apply(TEXT.topology, m)) <= now for m in made)
-    assert not affordable(apply(TEXT.topology, Grow(0, 64)), view.config)
+    made: list[Operator] = [m for plan in plans for m in plan(view, POLICIES["gradient"])]
+    assert all(latency_us(m.apply(TEXT.topology)) <= now for m in made)
+    assert not affordable(Grow(0, 64).apply(TEXT.topology), view.config)

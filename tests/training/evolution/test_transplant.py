@@ -9,8 +9,10 @@ from luminanet.frozen import FrozenNet
 from luminanet.reference import forward
 from luminanet.topology import Connection
 from tests.nets import random_net
-from training.evolution.mutations import Connect, Disconnect, Grow, Mutation, Remove, Shrink, Split
-from training.evolution.transplant import Role, Slots, mutate, transplant
+from training.evolution.operators.base import Operator, Role
+from training.evolution.operators.clusters import Grow, Remove, Shrink, Split
+from training.evolution.operators.connections import Connect, Disconnect
+from training.evolution.transplant import Slots, mutate, transplant
 
 SEEDS = st.integers(0, 100_000)
 TOLERANCE = 1e-5
@@ -25,7 +27,7 @@ def inputs(net: FrozenNet) -> NDArray[np.generic]:
     return rng.integers(-1, shape.vocab_size, (4, shape.window))
 
 
-def change(net: FrozenNet, mutation: Mutation, seed: int = 0) -> float:
+def change(net: FrozenNet, mutation: Operator, seed: int = 0) -> float:
     """Largest difference of the logits, relative to the largest logit (at least 1)."""
     before = forward(net, inputs(net))
     after = forward(transplant(net, mutation, seed), inputs(net))

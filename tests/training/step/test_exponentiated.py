@@ -11,7 +11,7 @@ from luminanet.errors import ConfigError
 from tests.training.conftest import SMALL
 from training.data.batches import ImageSource
 from training.evolution.evolve import ROUNDING, adopt, read_slots
-from training.evolution.mutations import Grow
+from training.evolution.operators.clusters import Grow
 from training.evolution.transplant import mutate
 from training.model.initial import initial_net
 from training.model.network import Network

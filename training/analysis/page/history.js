@@ -1,23 +1,6 @@
 // The evolution on a slider: a caption in words, the held-out loss, and a row per operator.
 
-const ROWS = ["see", "refine", "overlook", "grow", "shrink", "split", "bus", "connect", "disconnect", "remove"];
-const WORDS = {
-  grow: (t) => `grow ${named(t)}`,
-  shrink: (t) => `shrink ${named(t)}`,
-  split: (t) => `split ${named(t)}`,
-  remove: (t) => `remove ${named(t)}`,
-  connect: (t) => `add ${plural(t.length, "connection")}`,
-  bus: (t) => `connect levels by ${plural(t.length, "connection")}`,
-  see: (t) => `add ${plural(t.length, "field")}`,
-  refine: (t) => `refine ${plural(t.length, "field")}`,
-  overlook: (t) => `leave out ${plural(t.length, "field")}`,
-  disconnect: (t) => `prune ${plural(t.length, "connection")}`,
-};
-
-function named(targets) {
-  const ids = targets.flat();
-  return `${ids.length === 1 ? "cluster" : "clusters"} ${ids.join(", ")}`;
-}
+const ROWS = [...new Set(data.trials.map((trial) => trial.operator))]; // as they came
 
 const loss4 = (loss) => (loss === null ? "not finite" : loss.toFixed(4));
 
@@ -36,7 +19,7 @@ function drawCaption(view) {
     const fate = html("span", { class: trial.kept ? "kept" : "reverted" }, trial.kept ? "kept" : "taken back");
     byId("caption").replaceChildren(
       strong(`Trial ${view.position} of ${LAST}`),
-      `, event ${trial.event}, step ${trial.step.toLocaleString("en")}: ${(WORDS[trial.operator] ?? (() => trial.operator))(trial.targets)}. `,
+      `, event ${trial.event}, step ${trial.step.toLocaleString("en")}: ${trial.words}. `,
       `Held-out loss ${loss4(trial.before)} → ${loss4(trial.after)}, `, fate,
       `. Now ${size}, depth ${trial.depth}, ${millions(trial.parameters)} parameters.`,
     );
@@ -51,8 +34,7 @@ let scaleX;
 
 function drawChart(size, go) {
   const [left, right, top, plot, row] = [58, 12, 10, 120, 17];
-  const rows = ROWS.filter((name) => data.trials.some((trial) => trial.operator === name));
-  const height = top + plot + 14 + rows.length * row + 24;
+  const height = top + plot + 14 + ROWS.length * row + 24;
   const narrow = size < 560;
   const gutter = narrow ? 78 : left + 20;
   const steps = data.trials.map((trial) => trial.step);
@@ -75,14 +57,14 @@ function drawChart(size, go) {
   }
   const line = data.trials.flatMap((t) => (t.kept ? [[t.step, t.before], [t.step, t.after]] : [[t.step, t.before]])).filter(([, loss]) => Number.isFinite(loss));
   parts.push(svg("path", { class: "loss", d: `M${line.map(([s, l]) => `${x(s).toFixed(1)} ${y(l).toFixed(1)}`).join("L")}` }));
-  rows.forEach((name, k) => {
+  ROWS.forEach((name, k) => {
     const middle = top + plot + 22 + k * row;
     parts.push(label(name, { x: gutter - 8, y: middle + 4 }, { "text-anchor": "end" }));
     parts.push(svg("line", { class: "tick", x1: gutter, x2: size - right, y1: middle, y2: middle }));
   });
   data.trials.forEach((trial, k) => {
     const r = narrow ? 3 : 4.2;
-    const at = { cx: x(trial.step), cy: top + plot + 22 + rows.indexOf(trial.operator) * row, r };
+    const at = { cx: x(trial.step), cy: top + plot + 22 + ROWS.indexOf(trial.operator) * row, r };
     const mark = svg("circle", { class: `mark ${trial.kept ? "kept" : "reverted"}`, ...at });
     const words = svg("title");
     words.textContent = `trial ${k + 1}: ${trial.operator}, ${trial.kept ? "kept" : "taken back"}`;
