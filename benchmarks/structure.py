@@ -114,8 +114,10 @@ def _base(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*above, *([node.module] if node.module else [])])
 
 
-def folders_of(files: Mapping[str, Path]) -> list[str]:
-    return [name for name, path in files.items() if path.name == "__init__.py"]
+def folders_of(files: Iterable[str]) -> set[str]:
+    """The package and its folders; one may lack its __init__.py."""
+    names = [name.split(".") for name in files]
+    return {".".join(parts[:k]) for parts in names for k in range(1, max(2, len(parts)))}
 
 
 def children_of(folder: str, files: Iterable[str]) -> set[str]:
