@@ -70,6 +70,12 @@ class Page:
             why_not = note.removeprefix(NOT_RUN) if note.startswith(NOT_RUN) else ""
             yield Block(f"{self.name}:{line}", found["kind"], found["text"], why_not)
 
+    def commands(self) -> Iterator[str]:
+        """Those of ours that stand in a line of text or in a table, with their options."""
+        for code in re.findall(r"`([^`\n]+)`", self.prose()):
+            if re.match(r"(\.venv/bin/)?(python|torchrun) .* ", code):
+                yield code.replace("NAME", "cifar10")
+
     def prose(self) -> str:
         """Without blocks of code, and without what commands write between marks."""
         marked = r"<!-- (\w+):begin -->.*?<!-- \1:end -->\n"

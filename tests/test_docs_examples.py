@@ -30,6 +30,9 @@ BLOCKS = [block for page in pages() for block in page.blocks()]
 SHELL = [block for block in BLOCKS if block.kind == "sh"]
 OFFLINE = [b for b in SHELL if not b.why_not and "curl" not in b.text]
 ONLINE = [b for b in SHELL if not b.why_not and "curl" in b.text]
+INLINE = sorted({line for page in pages() for line in page.commands()})
+COMING = "--list"
+"""An option that may be named before it is there."""
 SNIPPETS = [block for block in BLOCKS if block.kind == "python"]
 
 
@@ -92,6 +95,7 @@ def status(command: Command) -> int | str | None:
 
 def test_every_block_says_what_it_is_or_is_plain() -> None:
     assert {block.kind for block in BLOCKS} <= {"sh", "python", ""}
+    assert 2 * len(BLOCKS) == sum(page.text.count("```") for page in pages())
     for block in BLOCKS:
         first = block.text.split(maxsplit=1)[0]
         assert block.kind or first not in ("python", "curl", "make", "import", "from"), block.where
@@ -102,6 +106,12 @@ def test_every_command_exists_and_takes_its_options(block: Block) -> None:
     for command in commands(block.text):
         if command.file and command.words:
             check_options(command)
+
+
+@pytest.mark.parametrize("line", INLINE)
+def test_every_command_in_a_line_of_text_takes_its_options(line: str) -> None:
+    if not line.endswith(COMING):
+        check_options(commands(line)[0])
 
 
 @pytest.mark.parametrize("block", OFFLINE, ids=ids(OFFLINE))
