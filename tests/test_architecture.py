@@ -70,6 +70,16 @@ def test_no_folder_is_a_long_corridor() -> None:
     assert not {name: count for name, count in counts.items() if count > 13}
 
 
+def test_no_folder_of_code_is_ignored_by_git() -> None:
+    """Such a folder lacks its new files in a clone and in a wheel, and is not linted."""
+    lines = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    ignored = {line.rstrip("/") for line in lines if not line.startswith("/")}
+    files = {path for package in (*PACKAGES, "tests") for path in (ROOT / package).rglob("*.py")}
+    folders = {folder for path in files for folder in path.relative_to(ROOT).parent.parts}
+    assert len(folders) > 20
+    assert not folders & ignored
+
+
 def test_serving_does_not_load_torch() -> None:
     done = python(
         "import sys; sys.modules['torch'] = None\n"

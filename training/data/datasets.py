@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from luminanet.errors import DataError, MissingExtraError
 from luminanet.tokenizer import Tokenizer
 from luminanet.untrusted import line
-from training.data import cells
 from training.config import DataSet
+from training.data import cells
 from training.data.tables import BY_NAME, IMAGE, LABEL, TEXT, Columns, batches, open_table, pick
 
 ENVIRONMENT = "LUMINANET_DATA"

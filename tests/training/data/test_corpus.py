@@ -18,8 +18,8 @@ from training.data import corpus as module
 from training.data.batches import HELD_OUT_TOKENS, TextSource, held_out_tokens
 from training.data.corpus import Corpus, open_corpus, sample
 from training.data.datasets import load_stories, read, story_files, tokenize
-from training.presets import PRESETS
 from training.data.tables import Columns
+from training.presets import PRESETS
 
 SIZE = 300
 
