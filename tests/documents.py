@@ -175,4 +175,8 @@ def check_options(command: Command) -> None:
             run(command)
         except _Parsed:
             return
+        except SystemExit as ended:
+            if ended.code == 0:  # an option that is a whole command, such as --list
+                return
+            raise
     raise WrongCommandError(f"{command.file} takes no options")
