@@ -32,8 +32,8 @@ from luminanet.gpt2 import Gpt2Net
 from training.checkpoint import load
 
 CHECKPOINT = "ckpt.pt"
-PRECISIONS = (Precision.FP32, Precision.INT8, Precision.INT8_BATCH)
-"""Those that run on a CPU; the last two share the batch sizes."""
+PRECISIONS = tuple(precision for precision in Precision if precision.served)
+"""Those that run on a CPU; some of them share the batch sizes."""
 
 
 @dataclass(frozen=True, slots=True)

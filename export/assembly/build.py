@@ -16,9 +16,10 @@ from export.gpt2.cached import unroll_gpt2
 from export.gpt2.standard_ops import unroll_plain_gpt2
 from export.network.lowerings import Form
 from export.network.unroll import unroll
-from export.precisions.convert import BOUNDS, convert, runnable
+from export.precisions.convert import convert, runnable
 from export.precisions.qdq import Ranges, calibrate
 from export.precisions.rewrite import graphs
+from export.precisions.table import TABLE
 from luminanet.artifact.manifest import GraphEntry, Precision, Role
 from luminanet.gpt2 import Gpt2Net
 
@@ -49,7 +50,7 @@ class Maker:
         if variant.role is Role.DECODE:
             return self._decoding(variant)
         precision, plain = variant.precision, self._unrolled(variant.form)
-        ranges = self._calibrated(variant.form) if precision is Precision.QDQ_INT8 else None
+        ranges = self._calibrated(variant.form) if TABLE[precision].calibrated else None
         model = convert(plain, precision, ranges)
         is_plain = precision is Precision.FP32
         found = None
@@ -59,7 +60,7 @@ class Maker:
             error, within = verify(model, self._net).difference, TOLERANCE
         else:
             assert found
-            error, within = found.typical, BOUNDS[precision]
+            error, within = found.typical, TABLE[precision].bound
         entry = GraphEntry(
             precision=precision,
             form=str(variant.form),

@@ -22,8 +22,8 @@ from export.network import choose
 from export.network.choose import Choice
 from export.network.lowerings import Form
 from export.network.unroll import unroll
-from export.precisions.convert import BOUNDS
 from export.precisions.rewrite import graphs
+from export.precisions.table import TABLE
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import MODEL, Precision, Role, Runtime
 from luminanet.errors import ConfigError, DataError, ExportError, VerificationError
@@ -82,9 +82,9 @@ def test_every_precision_is_a_file_that_was_verified(name: str) -> None:
     assert entries["model.int8-batch.onnx"].from_batch == 4
     for graph, error in made:
         assert error <= graph.entry.verified_within
-        assert (
-            graph.entry.verified_within == {**BOUNDS, Precision.FP32: 1e-4}[graph.entry.precision]
-        )
+        precision = graph.entry.precision
+        bound = 1e-4 if precision is Precision.FP32 else TABLE[precision].bound
+        assert graph.entry.verified_within == bound
         assert graph.entry.nodes == len(graph.model.graph.node)
         assert graph.entry.examples["examples"] == real(net).targets.size
         assert graph.entry.examples["top1_percent"] <= 100
