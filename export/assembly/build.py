@@ -49,8 +49,8 @@ class Maker:
         """Raises VerificationError when the graph is further from the reference than allowed."""
         if variant.role is Role.DECODE:
             return self._decoding(variant)
-        precision, plain = variant.precision, self._unrolled(variant.form)
-        ranges = self._calibrated(variant.form) if TABLE[precision].calibrated else None
+        precision, plain = variant.precision, self._unrolled(variant)
+        ranges = self._calibrated(variant) if TABLE[precision].calibrated else None
         model = convert(plain, precision, ranges)
         is_plain = precision is Precision.FP32
         found = None
@@ -75,7 +75,7 @@ class Maker:
 
     def _decoding(self, variant: Variant) -> Made:
         """The steps are the very nodes of the graph that gives logits."""
-        step = convert(self._unrolled(variant.form), variant.precision)
+        step = convert(self._unrolled(variant), variant.precision)
         model = decode_caches(step, variant.steps) if variant.steps else decode_windows(step)
         error = verify_decode(model, step, self._net)
         entry = GraphEntry(
@@ -91,14 +91,16 @@ class Maker:
         )
         return Made(Frozen(variant.file, model, entry), error)
 
-    def _unrolled(self, form: str) -> onnx.ModelProto:
+    def _unrolled(self, variant: Variant) -> onnx.ModelProto:
+        form = variant.form
         if form not in self._graphs:
-            self._graphs[form] = unrolled(self._net, form)
+            self._graphs[form] = variant.unrolled or unrolled(self._net, form)
         return self._graphs[form]
 
-    def _calibrated(self, form: str) -> Ranges:
+    def _calibrated(self, variant: Variant) -> Ranges:
+        form = variant.form
         if form not in self._ranges:
-            self._ranges[form] = calibrate(self._unrolled(form), self._examples.feeds)
+            self._ranges[form] = calibrate(self._unrolled(variant), self._examples.feeds)
         return self._ranges[form]
 
     def _assessed(self, model: onnx.ModelProto, precision: Precision) -> Assessment:

@@ -12,7 +12,9 @@ decode.onnx, decode.batch.onnx, decode.int8.onnx, decode.int8-batch.onnx    text
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+import onnx
 
 from export.checks.assess import Net
 from export.checks.examples import Examples
@@ -64,6 +66,8 @@ class Variant:
     runtime: Runtime = Runtime.ANY
     role: Role = Role.LOGITS
     steps: int = 0
+    unrolled: onnx.ModelProto | None = field(default=None, repr=False, compare=False)
+    """The network in this form and float32, if it is there already."""
 
 
 def parse_precisions(text: str) -> tuple[Precision, ...]:
@@ -163,9 +167,17 @@ def _plain(net: Net, form: str) -> list[Variant]:
         return [Variant(MODEL, fp32, GPT2, reason, runtime=Runtime.CPU)]
     (_, first), *more = choose(net, form).items()
     return [
-        Variant(MODEL, fp32, first.form, first.reason),
+        Variant(MODEL, fp32, first.form, first.reason, unrolled=first.graph),
         *(
-            Variant(BATCH_MODEL, fp32, chosen.form, chosen.reason, from_batch, Runtime.CPU)
+            Variant(
+                file=BATCH_MODEL,
+                precision=fp32,
+                form=chosen.form,
+                reason=chosen.reason,
+                from_batch=from_batch,
+                runtime=Runtime.CPU,
+                unrolled=chosen.graph,
+            )
             for from_batch, chosen in more
         ),
     ]
