@@ -125,6 +125,9 @@ def _sizes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Tensor name -> its shape (0 where unknown), for a batch of one row."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
+    for tensor in single.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.ClearField("raw_data")  # weights decide no shape, and take long to hand over
     for value in single.graph.input:
         for size in value.type.tensor_type.shape.dim:
             if size.HasField("dim_param"):
