@@ -1,6 +1,5 @@
 """The forms of a graph: ways to write the same two passes down as products of matrices.
 
-    connection  one Gemm per connection: the plainest, and the one to read
     concat      one Gemm per visit: what it hears side by side, its matrices stacked
     bus         the messages that a level hears meet on one bus, where a matrix of gates mixes them
     shared      the clusters of a level side by side in one batched product for each step
@@ -28,7 +27,6 @@ OPS = {Activation.GELU: "Gelu", Activation.RELU: "Relu", Activation.TANH: "Tanh"
 
 
 class Form(StrEnum):
-    CONNECTION = "connection"
     CONCAT = "concat"
     BUS = "bus"
     SHARED = "shared"

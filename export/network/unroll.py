@@ -16,7 +16,7 @@ from export.graph.builder import Graph
 from export.network.batched import Shared
 from export.network.echoes import add_echoes, add_habits
 from export.network.fused import Block
-from export.network.gate_matrix import Bus, Clusterwise, Concatenated, PerConnection
+from export.network.gate_matrix import Bus, Clusterwise, Concatenated
 from export.network.inputs import image_views, of_raw_pixels, text_views
 from export.network.levelwise import Levelwise
 from export.network.lowerings import Form, Hidden, Scope
@@ -28,7 +28,6 @@ from luminanet.frozen import Array, FrozenNet, ImageHead, TextHead
 from luminanet.reference import NORM_EPSILON
 
 TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
-    Form.CONNECTION: PerConnection,
     Form.CONCAT: Concatenated,
     Form.BUS: Bus,
     Form.SHARED: Shared,
