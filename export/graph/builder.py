@@ -74,10 +74,11 @@ class Graph:
         """Side by side along an axis; a single tensor is itself."""
         return tensors[0] if len(tensors) == 1 else self.node("Concat", tensors, name, axis=axis)
 
-    def split(self, tensor: str, names: Sequence[str]) -> None:
+    def split(self, tensor: str, names: Sequence[str]) -> list[str]:
         """[batch, n, K] -> n tensors [batch, K]."""
         flat = self.node("Flatten", [tensor], f"{tensor}/flat", axis=1)
         self.nodes("Split", [flat], f"{tensor}/split", names, axis=1, num_outputs=len(names))
+        return list(names)
 
     def cut(self, tensor: str, names: Sequence[str], sizes: Sequence[int]) -> list[str]:
         """[batch, sum of sizes] -> tensors [batch, size]; a single one is itself."""

@@ -8,39 +8,29 @@ The forms differ in the nodes between hidden states. What both passes of a clust
 added to its drive once. Shape legend: that of frozen.py, and B batch, T targets and S sources.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from export.network.lowerings import Hidden, Scope, share, shares
 from export.network.projection import Sight
-from export.network.views import Views, by_cluster
+from export.network.two_pass import TwoPass
 from luminanet.frozen import Array, FrozenNet
-from luminanet.schedule import Heard, Visit, schedule, stages
-from luminanet.topology import Topology
+from luminanet.schedule import Heard, Visit
 
 
-class Clusterwise(ABC):
-    """One graph in the making; every method adds nodes and returns the name of its result."""
+class Clusterwise(TwoPass):
+    """A tensor for every visit."""
 
     def __init__(self, graph: Scope, net: FrozenNet, sight: Sight) -> None:
-        self.graph = graph
-        self.net = net
-        self.sight = sight
-        self.heard = schedule(net.topology)
+        super().__init__(graph, net, sight)
         self.hidden: dict[Visit, str] = {}
         self.messages: dict[Visit, str] = {}
 
-    @staticmethod
-    def views(topology: Topology) -> Views:
-        """What is seen together."""
-        return by_cluster(topology)
-
     def last_hidden(self) -> Hidden:
-        """Adds all visits."""
         topology = self.net.topology
-        for stage, heard in stages(topology).items():
+        for stage, heard in self.stages.items():
             drives = self.listen(stage, {visit: hears for visit, hears in heard.items() if hears})
             for visit in heard:
                 drive = drives.get(visit) or self.sight.row(visit.cluster)
@@ -66,6 +56,7 @@ class Clusterwise(ABC):
 
     def hear(self, id: int) -> str:
         return self.graph.constant(f"cluster{id}/hear", self.net.clusters[id].hear_DH)
+
 
 class Bus(Clusterwise):
     """The Communication Layer of the paper: a matrix of gates mixes all messages of a stage."""
