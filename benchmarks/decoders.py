@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.decoding.decode import unroll_decode, unroll_gpt2_decode
+from export.decoding.decode import decode_caches, decode_windows
 from export.gpt2.cached import unroll_gpt2
 from export.network.unroll import unroll
 from luminanet.fields import TextInput
@@ -41,8 +41,9 @@ class LuminaNet:
         assert isinstance(net.topology.input, TextInput)
         self.window = net.topology.input.window
         self.vocab_size = net.topology.input.vocab_size
-        self.step = OrtCpu(unroll(net).SerializeToString(), 1, "step")
-        decoder = OrtCpu(unroll_decode(net).SerializeToString(), 1, "decode")
+        step = unroll(net)
+        self.step = OrtCpu(step.SerializeToString(), 1, "step")
+        decoder = OrtCpu(decode_windows(step).SerializeToString(), 1, "decode")
         self.decoders = dict.fromkeys(STEPS, decoder)
 
     def state(self, prompts: Sequence[Sequence[int]]) -> Arrays:
@@ -77,9 +78,10 @@ class Gpt2:
     def __init__(self, net: Gpt2Net) -> None:
         self.config = net.config
         self.vocab_size = net.config.vocab_size
-        self.step = OrtCpu(unroll_gpt2(net).SerializeToString(), 1, "step")
+        step = unroll_gpt2(net)
+        self.step = OrtCpu(step.SerializeToString(), 1, "step")
         self.decoders = {
-            steps: OrtCpu(unroll_gpt2_decode(net, steps).SerializeToString(), 1, "decode")
+            steps: OrtCpu(decode_caches(step, steps).SerializeToString(), 1, "decode")
             for steps in STEPS
         }
 

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from benchmarks.concat_gpt2 import unroll_concat_gpt2
 from benchmarks.report import provenance, table
-from export.assembly.variants import INT8_BATCH_FROM
 from export.checks.timing import interleaved
 from export.gpt2.cached import KINDS, unroll_gpt2
-from export.precisions.convert import BOUNDS, convert
+from export.precisions.convert import convert
+from export.precisions.table import TABLE
 from luminanet.artifact.manifest import Precision
 from luminanet.errors import LuminaNetError, VerificationError
 from luminanet.gpt2 import Gpt2Net
@@ -33,7 +33,7 @@ from training.checkpoint import load
 BATCHES = (1, 32)
 POSITIONS = (16, 64, 128, 255)
 ROUNDS = 41
-APART = 2 * BOUNDS[Precision.INT8]
+APART = 2 * TABLE[Precision.INT8].bound
 """Two int8 graphs round at different places; fp32 ones are far closer than that."""
 HERE = Path(__file__).parent
 PAGE = HERE / "gpt2-cache.md"
@@ -87,7 +87,7 @@ def compare(net: Gpt2Net, batch: int, past: int, is_int8: bool, rounds: int) -> 
     Raises VerificationError when their logits are apart.
     """
     few, many = Precision.INT8, Precision.INT8_BATCH
-    precision = (many if batch >= INT8_BATCH_FROM else few) if is_int8 else Precision.FP32
+    precision = (many if batch >= TABLE[many].from_batch else few) if is_int8 else Precision.FP32
     models = (convert(made, precision) for made in (unroll_gpt2(net), unroll_concat_gpt2(net)))
     given = state(net, batch, past)
     forms = (in_place, concatenated)
@@ -96,7 +96,7 @@ def compare(net: Gpt2Net, batch: int, past: int, is_int8: bool, rounds: int) -> 
         step()
     (_, found_BV), (_, other_BV) = bound
     apart = float(np.sqrt(np.mean((found_BV - other_BV) ** 2) / np.mean(found_BV**2)))
-    if not apart <= (APART if is_int8 else BOUNDS[Precision.FP32]):
+    if not apart <= (APART if is_int8 else TABLE[Precision.FP32].bound):
         raise VerificationError(
             f"the two caches give logits that are {apart:.1e} apart at batch {batch}, position "
             f"{past}: nothing is timed; report this with the checkpoint"

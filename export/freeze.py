@@ -24,7 +24,6 @@ from export.assembly.describe import Label, Package, pack
 from export.assembly.variants import (
     NO_DECODE,
     STEPS,
-    WORDS,
     Request,
     parse_decode,
     parse_precisions,
@@ -37,6 +36,7 @@ from export.gpt2.huggingface import FOREIGN_LICENSE, load_gpt2
 from export.gpu.engine_shapes import PlanOptions
 from export.gpu.lost_plans import lost, plans_in
 from export.network.choose import AUTO, NAMES
+from export.precisions.table import WORDS
 from export.triton_repository import check as check_model
 from export.triton_repository import triton_repository
 from luminanet.artifact.directory import Artifact, check, write

@@ -8,8 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-Served = Literal["fp32", "int8"]
-"""Precisions that a CPU serves."""
+from luminanet.artifact.manifest import Served
 
 
 class Settings(BaseSettings):

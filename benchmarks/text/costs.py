@@ -14,7 +14,6 @@ from benchmarks.text.models import StepGraph, TextModel
 from export.checks.timing import interleaved
 from export.decoding.decode import decode_caches, decode_windows
 from export.graph.builder import macs as products
-from luminanet.artifact.manifest import Precision
 from luminanet.sampling import Sampling, asked_rows
 from serving.runtimes.onnxruntime_cpu import OrtCpu
 
@@ -88,8 +87,7 @@ def milliseconds(
 
 def fitting(graphs: Sequence[StepGraph], precision: str, batch: int) -> onnx.ModelProto | None:
     """The graph that is meant for a batch of this size, as a server chooses it."""
-    wanted = (Precision.FP32,) if precision == FP32 else (Precision.INT8, Precision.INT8_BATCH)
-    able = [g for g in graphs if g.precision in wanted and g.from_batch <= batch]
+    able = [g for g in graphs if g.precision.served == precision and g.from_batch <= batch]
     return max(able, key=lambda graph: graph.from_batch).model if able else None
 
 

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import onnx
 
+from export.assembly.build import unrolled
 from export.assembly.variants import Request, variants
-from export.gpt2.cached import unroll_gpt2
 from export.gpt2.huggingface import CONFIG, files_of, load_gpt2
-from export.network.lowerings import Form
-from export.network.unroll import unroll
 from export.precisions.convert import convert
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import (
@@ -32,8 +30,8 @@ from luminanet.gpt2 import Gpt2Net
 from training.checkpoint import load
 
 CHECKPOINT = "ckpt.pt"
-PRECISIONS = (Precision.FP32, Precision.INT8, Precision.INT8_BATCH)
-"""Those that run on a CPU; the last two share the batch sizes."""
+PRECISIONS = tuple(precision for precision in Precision if precision.served)
+"""Those that run on a CPU; some of them share the batch sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +98,7 @@ class TextModel:
                     yield StepGraph(model, entry.precision, entry.from_batch)
             return
         for variant in variants(self.source, Request(precisions=PRECISIONS, decode=())):
-            if isinstance(self.source, Gpt2Net):
-                plain = unroll_gpt2(self.source)
-            else:
-                plain = unroll(self.source, Form(variant.form))
+            plain = variant.unrolled or unrolled(self.source, variant.form)
             model = convert(plain, variant.precision)
             yield StepGraph(model, variant.precision, variant.from_batch)
 

@@ -16,9 +16,10 @@ from export.gpt2.cached import unroll_gpt2
 from export.gpt2.standard_ops import unroll_plain_gpt2
 from export.network.lowerings import Form
 from export.network.unroll import unroll
-from export.precisions.convert import BOUNDS, convert, runnable
+from export.precisions.convert import convert, runnable
 from export.precisions.qdq import Ranges, calibrate
 from export.precisions.rewrite import graphs
+from export.precisions.table import TABLE
 from luminanet.artifact.manifest import GraphEntry, Precision, Role
 from luminanet.gpt2 import Gpt2Net
 
@@ -48,8 +49,8 @@ class Maker:
         """Raises VerificationError when the graph is further from the reference than allowed."""
         if variant.role is Role.DECODE:
             return self._decoding(variant)
-        precision, plain = variant.precision, self._unrolled(variant.form)
-        ranges = self._calibrated(variant.form) if precision is Precision.QDQ_INT8 else None
+        precision, plain = variant.precision, self._unrolled(variant)
+        ranges = self._calibrated(variant) if TABLE[precision].calibrated else None
         model = convert(plain, precision, ranges)
         is_plain = precision is Precision.FP32
         found = None
@@ -59,7 +60,7 @@ class Maker:
             error, within = verify(model, self._net).difference, TOLERANCE
         else:
             assert found
-            error, within = found.typical, BOUNDS[precision]
+            error, within = found.typical, TABLE[precision].bound
         entry = GraphEntry(
             precision=precision,
             form=str(variant.form),
@@ -74,7 +75,7 @@ class Maker:
 
     def _decoding(self, variant: Variant) -> Made:
         """The steps are the very nodes of the graph that gives logits."""
-        step = convert(self._unrolled(variant.form), variant.precision)
+        step = convert(self._unrolled(variant), variant.precision)
         model = decode_caches(step, variant.steps) if variant.steps else decode_windows(step)
         error = verify_decode(model, step, self._net)
         entry = GraphEntry(
@@ -90,14 +91,16 @@ class Maker:
         )
         return Made(Frozen(variant.file, model, entry), error)
 
-    def _unrolled(self, form: str) -> onnx.ModelProto:
+    def _unrolled(self, variant: Variant) -> onnx.ModelProto:
+        form = variant.form
         if form not in self._graphs:
-            self._graphs[form] = unrolled(self._net, form)
+            self._graphs[form] = variant.unrolled or unrolled(self._net, form)
         return self._graphs[form]
 
-    def _calibrated(self, form: str) -> Ranges:
+    def _calibrated(self, variant: Variant) -> Ranges:
+        form = variant.form
         if form not in self._ranges:
-            self._ranges[form] = calibrate(self._unrolled(form), self._examples.feeds)
+            self._ranges[form] = calibrate(self._unrolled(variant), self._examples.feeds)
         return self._ranges[form]
 
     def _assessed(self, model: onnx.ModelProto, precision: Precision) -> Assessment:

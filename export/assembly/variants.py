@@ -11,12 +11,15 @@ decode.onnx, decode.batch.onnx, decode.int8.onnx, decode.int8-batch.onnx    text
                         GPT-2 one for every number K of tokens a call: decode.K.onnx, ...
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import onnx
 
 from export.checks.assess import Net
 from export.checks.examples import Examples
 from export.network.choose import AUTO, choose
+from export.precisions.table import TABLE, WORDS, Row
 from luminanet.artifact.manifest import (
     DECODE,
     MAX_STEPS,
@@ -30,44 +33,12 @@ from luminanet.errors import ConfigError, ExportError
 from luminanet.fields import TextInput
 from luminanet.gpt2 import Gpt2Net
 
-WORDS: Mapping[str, tuple[Precision, ...]] = {
-    "fp32": (Precision.FP32,),
-    "int8": (Precision.INT8, Precision.INT8_BATCH),
-    "fp16": (Precision.FP16,),
-    "bf16": (Precision.BF16,),
-    "qdq": (Precision.QDQ_INT8,),
-}
-"""What can be asked for by name. The plain graph in float32 is always made."""
 BATCH_MODEL = "model.batch.onnx"
-FILES: Mapping[Precision, str] = {
-    Precision.FP32: MODEL,
-    Precision.INT8: "model.int8.onnx",
-    Precision.INT8_BATCH: "model.int8-batch.onnx",
-    Precision.FP16: "model.fp16.onnx",
-    Precision.BF16: "model.bf16.onnx",
-    Precision.QDQ_INT8: "model.qdq.onnx",
-}
-RUNTIMES: Mapping[Precision, Runtime] = {
-    Precision.INT8: Runtime.CPU,
-    Precision.INT8_BATCH: Runtime.CPU,
-    Precision.FP16: Runtime.TENSORRT,
-    Precision.BF16: Runtime.TENSORRT,
-    Precision.QDQ_INT8: Runtime.TENSORRT,
-}
 GPT2, PLAIN = "gpt2", "plain"
 """The forms of a GPT-2: for onnxruntime (cached.py), and for TensorRT (gpt2/standard_ops.py)."""
-INT8_BATCH_FROM = 4
-"""From this batch size on, int8-batch is faster than int8 (benchmarks/precision.md)."""
 STEPS = (4,)
 """Tokens that a call of a decode graph draws, unless others are asked for."""
 NO_DECODE = "none"
-REASONS: Mapping[Precision, str] = {
-    Precision.INT8: "int8 weights in blocks: fastest for single requests, and rows do not mix",
-    Precision.INT8_BATCH: "int8 products of a whole batch: fastest from a few rows on",
-    Precision.FP16: "half the bytes, for TensorRT",
-    Precision.BF16: "half the bytes and the range of float32, for TensorRT",
-    Precision.QDQ_INT8: "int8 with scales calibrated on real inputs, for TensorRT",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +66,8 @@ class Variant:
     runtime: Runtime = Runtime.ANY
     role: Role = Role.LOGITS
     steps: int = 0
+    unrolled: onnx.ModelProto | None = field(default=None, repr=False, compare=False)
+    """The network in this form and float32, if it is there already."""
 
 
 def parse_precisions(text: str) -> tuple[Precision, ...]:
@@ -126,27 +99,29 @@ def parse_decode(text: str) -> tuple[int, ...]:
 def variants(net: Net, request: Request) -> list[Variant]:
     """What an artifact of this network holds; the plain graph comes first.
 
-    Raises ExportError for a form that does not exist, and for qdq-int8 without inputs to
-    calibrate it.
+    Raises ExportError for a form that does not exist, and for a precision that is calibrated
+    without inputs to do it.
     """
     given = request.examples
-    if Precision.QDQ_INT8 in request.precisions and not (given and given.feeds):
+    rows = [TABLE[precision] for precision in request.precisions]
+    blind = [row.word for row in rows if row.calibrated and not (given and given.feeds)]
+    if blind:
         raise ExportError(
-            "qdq is calibrated on real inputs: add --examples with a file that has some "
+            f"{blind[0]} is calibrated on real inputs: add --examples with a file that has some "
             "(python -m benchmarks.examples CHECKPOINT writes one)"
         )
     plain = _plain(net, request.form)
     by_precision = [
         Variant(
-            file=FILES[precision],
-            precision=precision,
-            form=_form(net, plain, precision),
-            reason=REASONS[precision],
-            from_batch=INT8_BATCH_FROM if precision is Precision.INT8_BATCH else 1,
-            runtime=RUNTIMES[precision],
+            file=row.file,
+            precision=row.precision,
+            form=_form(net, plain, row),
+            reason=row.reason,
+            from_batch=row.from_batch,
+            runtime=row.runtime,
         )
-        for precision in request.precisions
-        if precision is not Precision.FP32
+        for row in rows
+        if row.precision is not Precision.FP32
     ]
     if request.tensorrt and isinstance(net, Gpt2Net):
         reason = "standard operators alone, for TensorRT"
@@ -177,11 +152,11 @@ def _decoding(net: Net, of: Variant, steps: Sequence[int]) -> list[Variant]:
     ]
 
 
-def _form(net: Net, plain: Sequence[Variant], precision: Precision) -> str:
+def _form(net: Net, plain: Sequence[Variant], row: Row) -> str:
     """The form of the graph that is converted to another precision."""
     if isinstance(net, Gpt2Net):
-        return PLAIN if RUNTIMES[precision] is Runtime.TENSORRT else GPT2
-    return plain[-1 if precision is Precision.INT8_BATCH else 0].form
+        return PLAIN if row.runtime is Runtime.TENSORRT else GPT2
+    return plain[0 if row.from_batch == 1 else -1].form
 
 
 def _plain(net: Net, form: str) -> list[Variant]:
@@ -192,9 +167,17 @@ def _plain(net: Net, form: str) -> list[Variant]:
         return [Variant(MODEL, fp32, GPT2, reason, runtime=Runtime.CPU)]
     (_, first), *more = choose(net, form).items()
     return [
-        Variant(MODEL, fp32, first.form, first.reason),
+        Variant(MODEL, fp32, first.form, first.reason, unrolled=first.graph),
         *(
-            Variant(BATCH_MODEL, fp32, chosen.form, chosen.reason, from_batch, Runtime.CPU)
+            Variant(
+                file=BATCH_MODEL,
+                precision=fp32,
+                form=chosen.form,
+                reason=chosen.reason,
+                from_batch=from_batch,
+                runtime=Runtime.CPU,
+                unrolled=chosen.graph,
+            )
             for from_batch, chosen in more
         ),
     ]

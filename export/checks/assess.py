@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from export.checks.verify import empty_cache
 from export.graph.session import Session
-from export.precisions.convert import BOUNDS
+from export.precisions.table import TABLE
 from luminanet import gpt2, reference
 from luminanet.artifact import probes
 from luminanet.artifact.manifest import Precision
@@ -94,7 +94,7 @@ def assess(model: onnx.ModelProto, net: Net, inputs: NDArray[Any], answers: Answ
 def check(assessment: Assessment, precision: Precision) -> None:
     """Raises VerificationError when a graph is further from the reference than its precision
     explains."""
-    bound = BOUNDS[precision]
+    bound = TABLE[precision].bound
     if not assessment.typical <= bound:
         raise VerificationError(
             f"the {precision} graph is {assessment.typical:.1e} from the numpy reference (relative "

@@ -36,29 +36,14 @@ import numpy as np
 import onnx
 
 from export.decoding.sampler import Sampler, tokens
-from export.gpt2.cached import unroll_gpt2
 from export.graph.builder import Graph, Shape
 from export.graph.region import Region
 from export.graph.splice import complete, shape, splice, width
-from export.network.lowerings import Form
-from export.network.unroll import unroll
 from luminanet.errors import ExportError
-from luminanet.frozen import FrozenNet
-from luminanet.gpt2 import Gpt2Net
 
 INT64 = onnx.TensorProto.INT64
 INT32 = onnx.TensorProto.INT32
 PASTS = ("past_keys.", "past_values.")
-
-
-def unroll_decode(net: FrozenNet, form: Form = Form.BUS) -> onnx.ModelProto:
-    """The decode graph of a LuminaNet for text. Raises ExportError for another task."""
-    return decode_windows(unroll(net, form))
-
-
-def unroll_gpt2_decode(net: Gpt2Net, steps: int = 1) -> onnx.ModelProto:
-    """The decode graph of a GPT-2 that draws `steps` tokens a call."""
-    return decode_caches(unroll_gpt2(net), steps)
 
 
 def decode_windows(step: onnx.ModelProto) -> onnx.ModelProto:

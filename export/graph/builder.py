@@ -74,10 +74,11 @@ class Graph:
         """Side by side along an axis; a single tensor is itself."""
         return tensors[0] if len(tensors) == 1 else self.node("Concat", tensors, name, axis=axis)
 
-    def split(self, tensor: str, names: Sequence[str]) -> None:
+    def split(self, tensor: str, names: Sequence[str]) -> list[str]:
         """[batch, n, K] -> n tensors [batch, K]."""
         flat = self.node("Flatten", [tensor], f"{tensor}/flat", axis=1)
         self.nodes("Split", [flat], f"{tensor}/split", names, axis=1, num_outputs=len(names))
+        return list(names)
 
     def cut(self, tensor: str, names: Sequence[str], sizes: Sequence[int]) -> list[str]:
         """[batch, sum of sizes] -> tensors [batch, size]; a single one is itself."""
@@ -125,6 +126,9 @@ def _sizes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Tensor name -> its shape (0 where unknown), for a batch of one row."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
+    for tensor in single.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.ClearField("raw_data")  # weights decide no shape, and take long to hand over
     for value in single.graph.input:
         for size in value.type.tensor_type.shape.dim:
             if size.HasField("dim_param"):

@@ -55,7 +55,7 @@ class Shared(Levelwise):
             at = [self.order[level].index(visit.cluster) for visit in visits]
             drive = self.gather(drive, at, f"{stage}/see")
         if any(heard.values()):
-            drive = self.graph.node("Add", [self.heard(stage, heard), drive], f"{stage}/drive")
+            drive = self.graph.node("Add", [self.hear(stage, heard), drive], f"{stage}/drive")
         activation = self.net.topology.activation
         self.hidden[stage] = self.graph.activate(activation, drive, stage)
 
@@ -64,7 +64,7 @@ class Shared(Levelwise):
         found = {visit.cluster: visit for visit in self.stages[stage]}
         return [found[i] for i in self.order[level_of(stage)] if i in found]
 
-    def heard(self, stage: str, heard: Heard) -> str:
+    def hear(self, stage: str, heard: Heard) -> str:
         """signal @ hear [T, B, H]."""
         targets, graph = self.visits(stage), self.graph
         spoken = [self.message(source) for source in self.heard_stages(heard)]

@@ -10,7 +10,7 @@ a set of networks and prints the table COSTS; paste it here to re-measure.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from math import ceil, prod
@@ -40,6 +40,8 @@ class Choice:
 
     form: Form
     reason: str
+    graph: onnx.ModelProto | None = field(default=None, repr=False, compare=False)
+    """The network in this form, if it had to be unrolled to choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def choose(net: FrozenNet, name: str = AUTO) -> dict[int, Choice]:
     Raises ExportError for another name, or for a network that fits no graph.
     """
     if name == AUTO:
-        return _by_batch(net)
+        return _predict(net)
     if name == MEASURE:
         return {1: _measure(net)}
     if name not in NAMES:
@@ -91,17 +93,37 @@ def choose(net: FrozenNet, name: str = AUTO) -> dict[int, Choice]:
     return {1: Choice(Form(name), "asked for by name")}
 
 
-def _by_batch(net: FrozenNet) -> dict[int, Choice]:
-    times_us = _predicted_us(net)
+def _predict(net: FrozenNet) -> dict[int, Choice]:
+    """Holds three graphs at most: those that may yet be chosen, and one that is weighed."""
+    times_us: dict[Form, dict[int, float]] = {}
+    built: dict[Form, onnx.ModelProto] = {}
+    for form, model in graphs(net):
+        work = work_of(model)
+        times_us[form] = {batch: costs.us(work) for batch, costs in COSTS.items()}
+        built[form] = model
+        kept = {choice.form for choice in _fastest(times_us)}
+        built = {form: model for form, model in built.items() if form in kept}
+    found = by_batch(times_us)
+    return {least: replace(choice, graph=built.get(choice.form)) for least, choice in found.items()}
+
+
+def by_batch(times_us: Mapping[Form, Mapping[int, float]]) -> dict[int, Choice]:
+    """Form -> batch size -> predicted microseconds, to the forms for single requests and, if it
+    gains enough, for batches."""
     smallest, largest = min(COSTS), max(COSTS)
-    few, many = (
-        best({form: {size: us[size]} for form, us in times_us.items()}, "predicted")
-        for size in (smallest, largest)
-    )
+    few, many = _fastest(times_us)
     plain, other = times_us[few.form], times_us[many.form]
     if plain[largest] < GAIN * other[largest]:
         return {smallest: few}
     return {smallest: few, _takes_over(plain, other): many}
+
+
+def _fastest(times_us: Mapping[Form, Mapping[int, float]]) -> list[Choice]:
+    """For the smallest batch size that is known, and for the largest."""
+    return [
+        best({form: {size: us[size]} for form, us in times_us.items()}, "predicted")
+        for size in (min(COSTS), max(COSTS))
+    ]
 
 
 def _takes_over(plain: Mapping[int, float], other: Mapping[int, float]) -> int:
@@ -112,20 +134,17 @@ def _takes_over(plain: Mapping[int, float], other: Mapping[int, float]) -> int:
     return max(2, ceil(low + (high - low) * behind / (behind + ahead)))
 
 
-def _predicted_us(net: FrozenNet) -> dict[Form, dict[int, float]]:
-    works = {form: work_of(model) for form, model in graphs(net)}
-    return {form: {b: c.us(work) for b, c in COSTS.items()} for form, work in works.items()}
-
-
 def _measure(net: FrozenNet) -> Choice:
-    calls = {form: onnxruntime_call(model) for form, model in graphs(net)}
+    models = dict(graphs(net))
+    calls = {form: onnxruntime_call(model) for form, model in models.items()}
     times_us: dict[Form, dict[int, float]] = {form: {} for form in calls}
     for batch in BATCHES:
         inputs = example(net, batch)
         found = interleaved({form: partial(call, inputs) for form, call in calls.items()})
         for form, seconds in found.items():
             times_us[form][batch] = 1e6 * seconds
-    return best(times_us, "measured")
+    chosen = best(times_us, "measured")
+    return replace(chosen, graph=models[chosen.form])
 
 
 def best(times_us: Mapping[Form, Mapping[int, float]], how: str) -> Choice:

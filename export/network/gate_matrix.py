@@ -8,39 +8,29 @@ The forms differ in the nodes between hidden states. What both passes of a clust
 added to its drive once. Shape legend: that of frozen.py, and B batch, T targets and S sources.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from export.network.lowerings import Hidden, Scope, share, shares
 from export.network.projection import Sight
-from export.network.views import Views, by_cluster
+from export.network.two_pass import TwoPass
 from luminanet.frozen import Array, FrozenNet
-from luminanet.schedule import Heard, Visit, schedule, stages
-from luminanet.topology import Topology
+from luminanet.schedule import Heard, Visit
 
 
-class Clusterwise(ABC):
-    """One graph in the making; every method adds nodes and returns the name of its result."""
+class Clusterwise(TwoPass):
+    """A tensor for every visit."""
 
     def __init__(self, graph: Scope, net: FrozenNet, sight: Sight) -> None:
-        self.graph = graph
-        self.net = net
-        self.sight = sight
-        self.heard = schedule(net.topology)
+        super().__init__(graph, net, sight)
         self.hidden: dict[Visit, str] = {}
         self.messages: dict[Visit, str] = {}
 
-    @staticmethod
-    def views(topology: Topology) -> Views:
-        """What is seen together."""
-        return by_cluster(topology)
-
     def last_hidden(self) -> Hidden:
-        """Adds all visits."""
         topology = self.net.topology
-        for stage, heard in stages(topology).items():
+        for stage, heard in self.stages.items():
             drives = self.listen(stage, {visit: hears for visit, hears in heard.items() if hears})
             for visit in heard:
                 drive = drives.get(visit) or self.sight.row(visit.cluster)
@@ -66,9 +56,6 @@ class Clusterwise(ABC):
 
     def hear(self, id: int) -> str:
         return self.graph.constant(f"cluster{id}/hear", self.net.clusters[id].hear_DH)
-
-    def share(self, visit: Visit, heard: Visit) -> float:
-        return share(self.net, heard.cluster, visit.cluster)
 
 
 class Bus(Clusterwise):
@@ -102,8 +89,13 @@ class Bus(Clusterwise):
         return dict(zip(heard, names, strict=True))
 
 
-class Additive(Clusterwise):
-    """Forms that add what is heard to the drive; what both passes hear is added once, first."""
+class Concatenated(Clusterwise):
+    """One Gemm per visit: hidden states or messages side by side, matrices stacked. What is heard
+    is added to the drive; what both passes hear is added once, first.
+
+    A source is heard by its hidden state, with send @ hear as one matrix, when that takes fewer
+    multiplications than sending a message first.
+    """
 
     def __init__(self, graph: Scope, net: FrozenNet, sight: Sight) -> None:
         super().__init__(graph, net, sight)
@@ -113,7 +105,8 @@ class Additive(Clusterwise):
         return {visit: self.drive(visit, hears) for visit, hears in heard.items()}
 
     def drive(self, visit: Visit, hears: Sequence[Visit]) -> str:
-        other = self.heard.get(Visit(visit.cluster, 3 - visit.number), ())
+        other_pass = Visit(visit.cluster, 3 - visit.number)
+        other = self.heard.get(other_pass, ())
         both = tuple(source for source in hears if source in other)
         alone = tuple(source for source in hears if source not in other)
         drive = self.sight.each(visit.cluster)
@@ -128,30 +121,8 @@ class Additive(Clusterwise):
             self._shared[name] = self.add(Visit(id, 1), hears, drive, name)
         return self._shared[name]
 
-    @abstractmethod
     def add(self, visit: Visit, hears: Sequence[Visit], drive: str, name: str) -> str:
         """`drive` plus what is heard [B, H]; nodes start with `name`."""
-
-
-class PerConnection(Additive):
-    """A chain of one Gemm per connection."""
-
-    def add(self, visit: Visit, hears: Sequence[Visit], drive: str, name: str) -> str:
-        for source in hears:
-            inputs = [self.message(source), self.hear(visit.cluster), drive]
-            share = self.share(visit, source)
-            drive = self.graph.node("Gemm", inputs, f"{name}/from{source.cluster}", alpha=share)
-        return drive
-
-
-class Concatenated(Additive):
-    """One Gemm per visit: hidden states or messages side by side, matrices stacked.
-
-    A source is heard by its hidden state, with send @ hear as one matrix, when that takes fewer
-    multiplications than sending a message first.
-    """
-
-    def add(self, visit: Visit, hears: Sequence[Visit], drive: str, name: str) -> str:
         tensors = [self.speech(source) for source in hears]
         matrices = [self.matrix(visit, source) for source in hears]
         stacked = np.vstack(matrices).astype(np.float32)
@@ -164,7 +135,8 @@ class Concatenated(Additive):
 
     def matrix(self, visit: Visit, source: Visit) -> Array:
         """gate / n * hear [D, H], or with send [H of the source, H]."""
-        matrix = self.share(visit, source) * self.net.clusters[visit.cluster].hear_DH
+        gate = share(self.net, source.cluster, visit.cluster)
+        matrix = gate * self.net.clusters[visit.cluster].hear_DH
         if self.is_folded(source):
             send_HD = self.net.clusters[source.cluster].send_HD
             matrix = send_HD.astype(np.float64) @ matrix

@@ -1,6 +1,5 @@
 """The forms of a graph: ways to write the same two passes down as products of matrices.
 
-    connection  one Gemm per connection: the plainest, and the one to read
     concat      one Gemm per visit: what it hears side by side, its matrices stacked
     bus         the messages that a level hears meet on one bus, where a matrix of gates mixes them
     shared      the clusters of a level side by side in one batched product for each step
@@ -14,7 +13,6 @@ Shape legend: that of frozen.py, and B batch.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +26,6 @@ OPS = {Activation.GELU: "Gelu", Activation.RELU: "Relu", Activation.TANH: "Tanh"
 
 
 class Form(StrEnum):
-    CONNECTION = "connection"
     CONCAT = "concat"
     BUS = "bus"
     SHARED = "shared"
@@ -64,32 +61,13 @@ def shares(
     return shares_TS
 
 
-class Scope:
-    """A graph and its batch: `batch` is a tensor whose first size is B."""
+class Scope(Graph):
+    """A graph with a batch: `batch` is a tensor whose first size is B."""
 
-    def __init__(self, graph: Graph, batch: str) -> None:
-        self.graph = graph
-        self.batch = batch
+    def __init__(self, name: str, batch: str) -> None:
+        super().__init__(name)
+        self._batch = batch
         self._rows = ""
-
-    def constant(self, name: str, array: NDArray[Any]) -> str:
-        return self.graph.constant(name, array)
-
-    def node(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        return self.graph.node(op, inputs, name, **attributes)
-
-    def concat(self, tensors: Sequence[str], name: str, axis: int = 1) -> str:
-        """Side by side along an axis; a single tensor is itself."""
-        return self.graph.concat(tensors, name, axis)
-
-    def split(self, tensor: str, names: Sequence[str]) -> list[str]:
-        """[B, n, K] -> n tensors [B, K]."""
-        self.graph.split(tensor, list(names))
-        return list(names)
-
-    def cut(self, tensor: str, names: Sequence[str], sizes: Sequence[int]) -> list[str]:
-        """[B, sum of sizes] -> tensors [B, size]; a single one is itself."""
-        return self.graph.cut(tensor, names, sizes)
 
     def stacked(self, tensor: str, count: int, width: int, name: str) -> str:
         """[B, count * width] -> [count, B, width]."""
@@ -109,7 +87,7 @@ class Scope:
     def every_row(self, tensor: str, before: Sequence[int], after: Sequence[int], name: str) -> str:
         """Repeats a tensor [before, 1, after] for every row of the batch: [before, B, after]."""
         if not self._rows:
-            self._rows = self.node("Shape", [self.batch], "rows", start=0, end=1)
+            self._rows = self.node("Shape", [self._batch], "rows", start=0, end=1)
         sizes = [
             self.constant(f"sizes/{'x'.join(map(str, part))}", np.array(part)) if part else ""
             for part in (before, after)

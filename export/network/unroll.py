@@ -12,23 +12,21 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from export.graph.builder import Graph
 from export.network.batched import Shared
 from export.network.echoes import add_echoes, add_habits
 from export.network.fused import Block
-from export.network.gate_matrix import Bus, Clusterwise, Concatenated, PerConnection
+from export.network.gate_matrix import Bus, Concatenated
 from export.network.inputs import image_views, of_raw_pixels, text_views
-from export.network.levelwise import Levelwise
 from export.network.lowerings import Form, Hidden, Scope
 from export.network.projection import Sight
 from export.network.recall import Recalled
+from export.network.two_pass import TwoPass
 from export.network.views import Seen
 from luminanet.fields import NEWEST, ImageInput, Recall, TextInput
 from luminanet.frozen import Array, FrozenNet, ImageHead, TextHead
 from luminanet.reference import NORM_EPSILON
 
-TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
-    Form.CONNECTION: PerConnection,
+TWO_PASSES: Mapping[Form, type[TwoPass]] = {
     Form.CONCAT: Concatenated,
     Form.BUS: Bus,
     Form.SHARED: Shared,
@@ -38,25 +36,24 @@ TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
 
 def unroll(net: FrozenNet, form: Form = Form.BUS) -> onnx.ModelProto:
     """The graph of a network, with the interface that luminanet/artifact/manifest.py describes."""
-    graph = Graph("luminanet")
     if isinstance(net.head, ImageHead):
-        _unroll_image(graph, net, net.head, form)
-    else:
-        _unroll_text(graph, net, net.head, form)
-    return graph.build()
+        return _unroll_image(net, net.head, form)
+    return _unroll_text(net, net.head, form)
 
 
-def _unroll_image(graph: Graph, net: FrozenNet, head: ImageHead, form: Form) -> None:
+def _unroll_image(net: FrozenNet, head: ImageHead, form: Form) -> onnx.ModelProto:
+    graph = Scope("luminanet", "images")
     topology, net = net.topology, of_raw_pixels(net)
     assert isinstance(topology.input, ImageInput)
     seen = image_views(graph, topology.input, TWO_PASSES[form].views(topology))
-    scope = Scope(graph, "images")
-    hidden = _last_hidden(scope, net, form, seen)
-    _readout(scope, net, hidden, graph.constant("readout/bias", head.bias_O), "logits")
+    hidden = _last_hidden(graph, net, form, seen)
+    _readout(graph, net, hidden, graph.constant("readout/bias", head.bias_O), "logits")
     graph.output("logits", np.float32, ["batch", topology.outputs])
+    return graph.build()
 
 
-def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> None:
+def _unroll_text(net: FrozenNet, head: TextHead, form: Form) -> onnx.ModelProto:
+    graph = Scope("luminanet", "token_ids")
     topology = net.topology
     assert isinstance(topology.input, TextInput)
     graph.input("token_ids", np.int64, ["batch", topology.input.window])
@@ -67,32 +64,32 @@ def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> No
     recalls = [f for f in wanted.union(topology.input.echoes) if isinstance(f, Recall)]
     recalled = Recalled(graph, topology.input, recalls)
     seen = text_views(graph, head, topology.input, views, recalled)
-    scope = Scope(graph, "token_ids")
-    hidden = _last_hidden(scope, net, form, seen)
+    hidden = _last_hidden(graph, net, form, seen)
     newest = seen[NEWEST] if head.output_VO is None else None
     is_plain = not topology.input.echoes and not topology.input.habits
-    out_BO = _readout(scope, net, hidden, newest if is_plain else None, "readout")
+    out_BO = _readout(graph, net, hidden, newest if is_plain else None, "readout")
     if topology.input.echoes:
         out_BO = add_echoes(graph, net, recalled, out_BO)
     if topology.input.habits:
         out_BO = add_habits(graph, head, topology.input, out_BO)
     if newest and not is_plain:
-        out_BO = scope.node("Add", [out_BO, newest], "readout/newest")
-    scale_O = scope.constant("readout/norm/scale", head.norm_out_scale_O)
-    bias_O = scope.constant("readout/norm/bias", head.norm_out_bias_O)
-    normed_BO = scope.node(
+        out_BO = graph.node("Add", [out_BO, newest], "readout/newest")
+    scale_O = graph.constant("readout/norm/scale", head.norm_out_scale_O)
+    bias_O = graph.constant("readout/norm/bias", head.norm_out_bias_O)
+    normed_BO = graph.node(
         "LayerNormalization", [out_BO, scale_O, bias_O], "readout/norm", epsilon=NORM_EPSILON
     )
-    vocabulary_VO = scope.constant("output_layer", head.vocabulary_VO)
-    scope.node("Gemm", [normed_BO, vocabulary_VO], "logits", transB=1)
+    vocabulary_VO = graph.constant("output_layer", head.vocabulary_VO)
+    graph.node("Gemm", [normed_BO, vocabulary_VO], "logits", transB=1)
     graph.output("logits", np.float32, ["batch", topology.input.vocab_size])
+    return graph.build()
 
 
-def _last_hidden(scope: Scope, net: FrozenNet, form: Form, seen: Seen) -> Hidden:
-    return TWO_PASSES[form](scope, net, Sight(scope, net, seen)).last_hidden()
+def _last_hidden(graph: Scope, net: FrozenNet, form: Form, seen: Seen) -> Hidden:
+    return TWO_PASSES[form](graph, net, Sight(graph, net, seen)).last_hidden()
 
 
-def _readout(scope: Scope, net: FrozenNet, hidden: Hidden, plus: str | None, name: str) -> str:
+def _readout(graph: Scope, net: FrozenNet, hidden: Hidden, plus: str | None, name: str) -> str:
     """All hidden states through all readout matrices [B, O + F], plus a tensor that broadcasts."""
     outputs = net.topology.readouts
 
@@ -104,5 +101,5 @@ def _readout(scope: Scope, net: FrozenNet, hidden: Hidden, plus: str | None, nam
         return matrix
 
     stacked = np.vstack([rows(*part) for part in hidden.parts])
-    weights = scope.constant("readout/weights", stacked)
-    return scope.node("Gemm", [hidden.tensor, weights, *([plus] if plus else [])], name)
+    weights = graph.constant("readout/weights", stacked)
+    return graph.node("Gemm", [hidden.tensor, weights, *([plus] if plus else [])], name)

@@ -29,7 +29,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, Self
 
 from luminanet.errors import ArtifactError
 from luminanet.untrusted import line, mapping, number, parse, plain, shown, whole
@@ -72,15 +72,28 @@ class Family(StrEnum):
     GPT2 = "gpt2"
 
 
+Served = Literal["fp32", "int8"]
+"""Words for what a server on a CPU may be asked for: of each the graphs share the batch sizes."""
+
+
 class Precision(StrEnum):
     """What a graph computes in; its inputs and outputs are float32 all the same."""
 
-    FP32 = "fp32"
-    INT8 = "int8"
-    INT8_BATCH = "int8-batch"
+    FP32 = "fp32", "fp32"
+    INT8 = "int8", "int8"
+    INT8_BATCH = "int8-batch", "int8"
     FP16 = "fp16"
     BF16 = "bf16"
     QDQ_INT8 = "qdq-int8"
+
+    served: Served | None
+    """The word that it is served for; None where no server on a CPU is."""
+
+    def __new__(cls, word: str, served: Served | None = None) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.served = served
+        return member
 
 
 class Role(StrEnum):

@@ -5,14 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luminanet.artifact.directory import Artifact
-from luminanet.artifact.manifest import MANIFEST, PROBES, TOKENIZER, Family, Manifest, Task
+from luminanet.artifact.manifest import (
+    MANIFEST,
+    PROBES,
+    TOKENIZER,
+    Family,
+    Manifest,
+    Served,
+    Task,
+)
 from luminanet.artifact.probes import Probes, from_json
 from luminanet.errors import ArtifactError
 from luminanet.tokenizer import Tokenizer
 from serving.errors import RequestError
 from serving.models.selection import How, drawing, load_graphs, logits, of_one_row
 from serving.runtimes.onnxruntime_cpu import Backend
-from serving.settings import Served
 
 MAX_TOKENIZER_BYTES = MAX_PROBES_BYTES = 1 << 26
 

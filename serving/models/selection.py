@@ -6,19 +6,12 @@ from typing import NamedTuple
 
 from luminanet import sampling
 from luminanet.artifact.directory import Artifact
-from luminanet.artifact.manifest import GraphEntry, Precision, Role, Runtime
+from luminanet.artifact.manifest import GraphEntry, Role, Runtime, Served
 from luminanet.errors import ArtifactError
 from serving.models.graph_guard import check_graph
 from serving.models.interface import check_interface, check_state, interface
 from serving.models.memory import allowance, ceiling
 from serving.runtimes.onnxruntime_cpu import Backend, ByBatch, OrtCpu
-from serving.settings import Served
-
-PRECISIONS: Mapping[Served, tuple[Precision, ...]] = {
-    "fp32": (Precision.FP32,),
-    "int8": (Precision.INT8, Precision.INT8_BATCH),
-}
-"""What may be served -> the graphs that do it; each has its batch sizes."""
 
 Entries = Mapping[str, GraphEntry]
 
@@ -100,7 +93,7 @@ def _graphs(artifact: Artifact, precision: Served, role: Role) -> Entries:
         for name, entry in artifact.manifest.graphs.items()
         if entry.role is role
         and entry.runtime is not Runtime.TENSORRT
-        and entry.precision in PRECISIONS[precision]
+        and entry.precision.served == precision
     }
 
 

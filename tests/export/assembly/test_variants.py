@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,19 +15,21 @@ from export.assembly import build as maker
 from export.assembly import variants
 from export.assembly.build import Maker
 from export.assembly.variants import BATCH_MODEL, Request, parse_decode, parse_precisions
+from export.checks import timing
 from export.checks.assess import Net
 from export.checks.examples import Examples, feeds_of, load, save, seeded
 from export.decoding.decode import decode_windows
 from export.freeze import main
 from export.network import choose
-from export.network.choose import Choice
+from export.network.choose import Choice, by_batch
 from export.network.lowerings import Form
 from export.network.unroll import unroll
-from export.precisions.convert import BOUNDS
 from export.precisions.rewrite import graphs
+from export.precisions.table import TABLE
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import MODEL, Precision, Role, Runtime
 from luminanet.errors import ConfigError, DataError, ExportError, VerificationError
+from luminanet.frozen import FrozenNet
 from tests.nets import (
     LABELS,
     frozen,
@@ -82,9 +85,9 @@ def test_every_precision_is_a_file_that_was_verified(name: str) -> None:
     assert entries["model.int8-batch.onnx"].from_batch == 4
     for graph, error in made:
         assert error <= graph.entry.verified_within
-        assert (
-            graph.entry.verified_within == {**BOUNDS, Precision.FP32: 1e-4}[graph.entry.precision]
-        )
+        precision = graph.entry.precision
+        bound = 1e-4 if precision is Precision.FP32 else TABLE[precision].bound
+        assert graph.entry.verified_within == bound
         assert graph.entry.nodes == len(graph.model.graph.node)
         assert graph.entry.examples["examples"] == real(net).targets.size
         assert graph.entry.examples["top1_percent"] <= 100
@@ -106,7 +109,7 @@ def test_the_same_network_gives_the_same_graphs(name: str) -> None:
 def test_a_graph_that_is_apart_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     apart = unroll(random_weights(tiny_image_topology(), seed=1))
     monkeypatch.setattr(maker, "unroll", lambda *_: apart)
-    for variant in variants.variants(IMAGE, Request(precisions=parse_precisions("int8"))):
+    for variant in variants.variants(IMAGE, Request("bus", parse_precisions("int8"))):
         with pytest.raises(VerificationError, match="from the numpy reference"):
             Maker(IMAGE).make(variant)
 
@@ -188,45 +191,66 @@ def test_a_graph_that_draws_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch
 # ---------------------------------------------------------------------- forms
 
 
-def predicted(monkeypatch: pytest.MonkeyPatch, times: dict[Form, dict[int, float]]) -> None:
-    monkeypatch.setattr(choose, "_predicted_us", lambda _: times)
-
-
-def test_a_second_form_takes_over_where_it_becomes_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    predicted(monkeypatch, {Form.BUS: {1: 10, 64: 700}, Form.SHARED: {1: 73, 64: 637}})
-    found = choose.choose(IMAGE)
+def test_a_second_form_takes_over_where_it_becomes_faster() -> None:
+    found = by_batch({Form.BUS: {1: 10, 64: 700}, Form.SHARED: {1: 73, 64: 637}})
     assert {least: choice.form for least, choice in found.items()} == {1: "bus", 33: "shared"}
 
 
-def test_it_takes_over_between_the_nearest_sizes_that_are_known(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_it_takes_over_between_the_nearest_sizes_that_are_known() -> None:
     bus = {1: 10.0, 8: 80.0, 64: 700.0}
-    predicted(monkeypatch, {Form.BUS: bus, Form.SHARED: {1: 24.0, 8: 66.0, 64: 500.0}})
-    assert list(choose.choose(IMAGE)) == [1, 5]
-    predicted(monkeypatch, {Form.BUS: bus, Form.SHARED: {1: 24.0, 8: 120.0, 64: 660.0}})
-    assert list(choose.choose(IMAGE)) == [1, 36]
+    assert list(by_batch({Form.BUS: bus, Form.SHARED: {1: 24.0, 8: 66.0, 64: 500.0}})) == [1, 5]
+    assert list(by_batch({Form.BUS: bus, Form.SHARED: {1: 24.0, 8: 120.0, 64: 660.0}})) == [1, 36]
 
 
 @pytest.mark.parametrize(("other", "files"), [(104.0, 1), (106.0, 2)])
-def test_a_second_form_must_be_worth_its_file(
-    other: float, files: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    predicted(monkeypatch, {Form.BUS: {1: 1, 64: other}, Form.SHARED: {1: 2, 64: 100}})
-    assert len(choose.choose(IMAGE)) == files
+def test_a_second_form_must_be_worth_its_file(other: float, files: int) -> None:
+    assert len(by_batch({Form.BUS: {1: 1, 64: other}, Form.SHARED: {1: 2, 64: 100}})) == files
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(*[st.floats(1, 1e6)] * 2), min_size=1, max_size=5))
 def test_batch_sizes_rise_and_the_first_is_1(times: list[tuple[float, float]]) -> None:
     found = {form: {1: few, 64: many} for form, (few, many) in zip(Form, times, strict=False)}
-    with pytest.MonkeyPatch.context() as patch:
-        predicted(patch, found)
-        by = choose.choose(IMAGE)
+    by = by_batch(found)
     assert list(by) == sorted(by)
     assert next(iter(by)) == 1
     assert max(by) <= 64
     assert len({choice.form for choice in by.values()}) == len(by)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Form]:
+    """The forms that are unrolled from now on."""
+    forms: list[Form] = []
+
+    def unroll_and_count(net: FrozenNet, form: Form) -> onnx.ModelProto:
+        forms.append(form)
+        return unroll(net, form)
+
+    for module in (choose, maker):
+        monkeypatch.setattr(module, "unroll", unroll_and_count)
+    return forms
+
+
+@pytest.mark.parametrize("form", ["auto", "measure", "concat"])
+@pytest.mark.parametrize("name", ["image", "text"])
+def test_a_form_is_unrolled_once(name: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "ROUND_S", 0.0)
+    forms = counted(monkeypatch)
+    made = frozen(NETS[name], "int8", decode=(4,), form=form)
+    assert len(made) >= 3
+    assert len(set(forms)) == len(forms) > 0
+    assert {graph.entry.form for graph in made} <= set(forms)
+
+
+@pytest.mark.parametrize("name", ["image", "text"])
+def test_a_graph_that_was_weighed_is_the_one_that_would_be_unrolled(name: str) -> None:
+    net = NETS[name]
+    assert isinstance(net, FrozenNet)
+    for choice in choose.choose(net).values():
+        assert choice.graph is not None
+        assert choice.graph.SerializeToString(True) == unroll(net, choice.form).SerializeToString(
+            True
+        )
 
 
 def test_two_forms_share_the_batch_sizes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from export.decoding.decode import decode_caches, decode_windows, unroll_decode, unroll_gpt2_decode
+from export.decoding.decode import decode_caches, decode_windows
 from export.gpt2.cached import unroll_gpt2
 from export.graph.builder import MICROSOFT
 from export.network.lowerings import Form
@@ -58,7 +58,7 @@ class Windows:
     """Draws texts as serving does: state and parameters are bound once, updated in place."""
 
     def __init__(self, net: FrozenNet) -> None:
-        self.session = session(unroll_decode(net))
+        self.session = session(decode_windows(unroll(net)))
 
     def text(self, state: Arrays, asked: Arrays, tokens: int, steps: int) -> list[NDArray[Any]]:
         """Ids and log-probabilities [B, tokens]."""
@@ -78,8 +78,9 @@ class Caches:
 
     def __init__(self, net: Gpt2Net) -> None:
         self.config = net.config
-        self.prompt = session(unroll_gpt2(net))
-        self.sessions = {steps: session(unroll_gpt2_decode(net, steps)) for steps in K}
+        step = unroll_gpt2(net)
+        self.prompt = session(step)
+        self.sessions = {steps: session(decode_caches(step, steps)) for steps in K}
 
     def fill(self, prompts: list[NDArray[np.int64]]) -> Arrays:
         c, rows = self.config, len(prompts)
@@ -278,24 +279,25 @@ def test_a_step_may_use_the_operators_of_microsoft() -> None:
 
 @pytest.mark.parametrize("form", list(Form))
 def test_graphs_of_every_form_are_valid_and_the_same_every_time(form: Form) -> None:
-    first, second = (unroll_decode(random_weights(tiny_text_topology(300)), form) for _ in range(2))
+    net = random_weights(tiny_text_topology(300))
+    first, second = (decode_windows(unroll(net, form)) for _ in range(2))
     onnx.checker.check_model(first)
     assert first.SerializeToString() == second.SerializeToString()
     session(first)
 
 
 def test_the_graph_of_a_gpt2_is_valid_and_the_same_every_time() -> None:
-    first, second = (unroll_gpt2_decode(random_gpt2(1), 4) for _ in range(2))
+    first, second = (decode_caches(unroll_gpt2(random_gpt2(1)), 4) for _ in range(2))
     onnx.checker.check_model(first)
     assert first.SerializeToString() == second.SerializeToString()
 
 
 def test_graphs_of_another_kind_are_refused() -> None:
     with pytest.raises(ExportError, match="give a text network"):
-        unroll_decode(random_net(1, text=False))
+        decode_windows(unroll(random_net(1, text=False)))
     with pytest.raises(ExportError, match="give a text network"):
         decode_windows(unroll_gpt2(random_gpt2(1)))
     with pytest.raises(ExportError, match="give a GPT-2"):
         decode_caches(unroll(random_net(1, text=True)), 4)
     with pytest.raises(ExportError, match="one at least"):
-        unroll_gpt2_decode(random_gpt2(1), 0)
+        decode_caches(unroll_gpt2(random_gpt2(1)), 0)

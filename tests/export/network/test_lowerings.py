@@ -104,11 +104,10 @@ def chain() -> FrozenNet:
     return random_weights(Topology(ImageInput(1, 1, 4), 3, 2, Activation.RELU, clusters, links))
 
 
-@pytest.mark.parametrize("form", [Form.CONNECTION, Form.CONCAT])
-def test_what_both_passes_hear_alike_is_added_once(form: Form) -> None:
-    names = names_of(chain(), form)
+def test_what_both_passes_hear_alike_is_added_once() -> None:
+    names = names_of(chain(), Form.CONCAT)
     assert sum(name.startswith("cluster1/both/") for name in names) == 1
-    assert not any(name.startswith("cluster1/pass1/from") for name in names)
+    assert not any(name.startswith("cluster1/pass1/hear") for name in names)
     assert "cluster0/pass2/hidden" not in names
 
 
@@ -116,7 +115,6 @@ def test_the_cost_of_every_form_can_be_counted_by_hand() -> None:
     see, readout = 4 * 5, (5 + 7) * 2
     send, hear = 5 * 3 + 7 * 3, 3 * 7
     expected = {
-        Form.CONNECTION: see + send + 2 * hear + readout,
         Form.CONCAT: see + 5 * 7 + (7 * 3 + hear) + readout,
         Form.BUS: see + send + (1 + 2) * 3 + 2 * hear + readout,
         Form.SHARED: see + send + (1 + 2) * 3 + 2 * hear + readout,
@@ -210,7 +208,7 @@ def test_a_form_may_be_asked_for_by_name(form: Form) -> None:
 
 
 def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(ExportError, match="choose one of auto, measure, connection"):
+    with pytest.raises(ExportError, match="choose one of auto, measure, concat"):
         choose(random_net(1, text=False), "best")
 
 

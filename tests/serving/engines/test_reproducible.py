@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from export.assembly.describe import Label, pack
 from export.checks.assess import Net
 from luminanet.artifact.directory import write
-from luminanet.artifact.manifest import Family
+from luminanet.artifact.manifest import Family, Served
 from luminanet.errors import ArtifactError
 from luminanet.fields import Interval, TextInput
 from luminanet.gpt2 import Gpt2Config
@@ -19,7 +19,7 @@ from luminanet.topology import Activation, Cluster, Connection, Topology
 from serving.metrics import Metrics
 from serving.models.load import Models, load
 from serving.service import Service, _sequences
-from serving.settings import Served, Settings
+from serving.settings import Settings
 from tests.nets import frozen, random_gpt2, random_weights, tiny_tokenizer
 from tests.serving.helpers import Running, running
 

@@ -8,7 +8,7 @@ import pytest
 
 from export.assembly.describe import Label
 from luminanet.artifact.directory import Artifact, write
-from luminanet.artifact.manifest import PROBES, Role
+from luminanet.artifact.manifest import PROBES, Role, Served
 from luminanet.errors import ArtifactError
 from luminanet.fields import TextInput
 from luminanet.frozen import FrozenNet
@@ -18,7 +18,7 @@ from serving.__main__ import main
 from serving.metrics import Metrics
 from serving.models.load import load
 from serving.service import Service
-from serving.settings import Served, Settings
+from serving.settings import Settings
 from tests.export.checks.test_probing import damage
 from tests.export.precisions.test_precision import image_net, text_net
 from tests.nets import random_gpt2, random_weights, tiny_tokenizer, write_artifact
