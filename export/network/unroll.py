@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from export.graph.builder import Graph
+from export.graph.declare import declare
 from export.network.batched import Shared
 from export.network.echoes import add_echoes, add_habits
 from export.network.fused import Block
@@ -23,8 +24,10 @@ from export.network.lowerings import Form, Hidden, Scope
 from export.network.projection import Sight
 from export.network.recall import Recalled
 from export.network.views import Seen
+from luminanet import interface
 from luminanet.fields import NEWEST, ImageInput, Recall, TextInput
 from luminanet.frozen import Array, FrozenNet, ImageHead, TextHead
+from luminanet.interface import IMAGES, LOGITS, TOKENS
 from luminanet.reference import NORM_EPSILON
 
 TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
@@ -37,8 +40,9 @@ TWO_PASSES: Mapping[Form, type[Clusterwise] | type[Levelwise]] = {
 
 
 def unroll(net: FrozenNet, form: Form = Form.BUS) -> onnx.ModelProto:
-    """The graph of a network, with the interface that luminanet/artifact/manifest.py describes."""
+    """The graph of a network, with the interface that luminanet/interface.py tells."""
     graph = Graph("luminanet")
+    declare(graph, interface.of(net).logits())
     if isinstance(net.head, ImageHead):
         _unroll_image(graph, net, net.head, form)
     else:
@@ -50,16 +54,14 @@ def _unroll_image(graph: Graph, net: FrozenNet, head: ImageHead, form: Form) -> 
     topology, net = net.topology, of_raw_pixels(net)
     assert isinstance(topology.input, ImageInput)
     seen = image_views(graph, topology.input, TWO_PASSES[form].views(topology))
-    scope = Scope(graph, "images")
+    scope = Scope(graph, IMAGES)
     hidden = _last_hidden(scope, net, form, seen)
-    _readout(scope, net, hidden, graph.constant("readout/bias", head.bias_O), "logits")
-    graph.output("logits", np.float32, ["batch", topology.outputs])
+    _readout(scope, net, hidden, graph.constant("readout/bias", head.bias_O), LOGITS)
 
 
 def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> None:
     topology = net.topology
     assert isinstance(topology.input, TextInput)
-    graph.input("token_ids", np.int64, ["batch", topology.input.window])
     views = dict(TWO_PASSES[form].views(topology))
     if head.output_VO is None:
         views.setdefault(NEWEST, "newest")
@@ -67,7 +69,7 @@ def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> No
     recalls = [f for f in wanted.union(topology.input.echoes) if isinstance(f, Recall)]
     recalled = Recalled(graph, topology.input, recalls)
     seen = text_views(graph, head, topology.input, views, recalled)
-    scope = Scope(graph, "token_ids")
+    scope = Scope(graph, TOKENS)
     hidden = _last_hidden(scope, net, form, seen)
     newest = seen[NEWEST] if head.output_VO is None else None
     is_plain = not topology.input.echoes and not topology.input.habits
@@ -84,8 +86,7 @@ def _unroll_text(graph: Graph, net: FrozenNet, head: TextHead, form: Form) -> No
         "LayerNormalization", [out_BO, scale_O, bias_O], "readout/norm", epsilon=NORM_EPSILON
     )
     vocabulary_VO = scope.constant("output_layer", head.vocabulary_VO)
-    scope.node("Gemm", [normed_BO, vocabulary_VO], "logits", transB=1)
-    graph.output("logits", np.float32, ["batch", topology.input.vocab_size])
+    scope.node("Gemm", [normed_BO, vocabulary_VO], LOGITS, transB=1)
 
 
 def _last_hidden(scope: Scope, net: FrozenNet, form: Form, seen: Seen) -> Hidden:

@@ -11,7 +11,7 @@ from luminanet.errors import ArtifactError
 from luminanet.tokenizer import Tokenizer
 from serving.errors import RequestError
 from serving.models.selection import How, drawing, load_graphs, logits, of_one_row
-from serving.runtimes.onnxruntime_cpu import Backend
+from serving.runtimes.backend import Backend
 from serving.settings import Served
 
 MAX_TOKENIZER_BYTES = MAX_PROBES_BYTES = 1 << 26
