@@ -24,6 +24,7 @@ from benchmarks.report import provenance, table
 from luminanet.errors import LuminaNetError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
+from luminanet.interface import LENGTHS
 from luminanet.sampling import Sampling
 from luminanet.tokenizer import Tokenizer
 from training.checkpoint import load
@@ -78,8 +79,8 @@ def variants(model: Model, sampling: Sampling, batch: int, position: int) -> dic
     found = {"numpy": repeated(model.with_numpy(model.state(prompts), draw), TOKENS)}
     for steps in STEPS:
         state, asked = model.state(prompts), parameters(sampling, batch)
-        if "past_lengths" in state:
-            state["past_lengths"][:] = min(position, max(POSITIONS) + 1 - steps)
+        if LENGTHS in state:
+            state[LENGTHS][:] = min(position, max(POSITIONS) + 1 - steps)
         found[f"K={steps}"] = repeated(decoding(model, state, asked, steps).call, TOKENS // steps)
     return found
 

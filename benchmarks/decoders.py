@@ -13,9 +13,20 @@ from numpy.typing import NDArray
 from export.decoding.decode import decode_caches, decode_windows
 from export.gpt2.cached import unroll_gpt2
 from export.network.unroll import unroll
+from luminanet import interface
 from luminanet.fields import TextInput
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
+from luminanet.interface import (
+    DRAWN,
+    LENGTHS,
+    LOGITS,
+    LOGS,
+    NEXT,
+    TOKENS,
+    cache_of,
+    presents,
+)
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling, asked_rows
 from serving.runtimes.onnxruntime_cpu import OrtCpu
@@ -50,15 +61,15 @@ class LuminaNet:
         tokens_BW = np.full((len(prompts), self.window), NO_TOKEN)
         for row, prompt in zip(tokens_BW, prompts, strict=True):
             row[-len(prompt) :] = prompt[-self.window :]
-        return {"token_ids": tokens_BW}
+        return {TOKENS: tokens_BW}
 
     def bound(self, state: Arrays, steps: int) -> tuple[Arrays, Arrays]:
-        return {**state, "steps": np.array(steps)}, {"next_token_ids": state["token_ids"]}
+        return {**state, interface.STEPS: np.array(steps)}, {NEXT: state[TOKENS]}
 
     def with_numpy(self, state: Arrays, draw: Draw) -> Call:
-        tokens_BW = state["token_ids"]
+        tokens_BW = state[TOKENS]
         logits_BV = np.zeros((len(tokens_BW), self.vocab_size), np.float32)
-        run = self.step.bind(state, {"logits": logits_BV})
+        run = self.step.bind(state, {LOGITS: logits_BV})
 
         def call() -> None:
             run()
@@ -76,7 +87,7 @@ class Gpt2:
     name = "GPT-2"
 
     def __init__(self, net: Gpt2Net) -> None:
-        self.config = net.config
+        self.graphs = interface.of(net)
         self.vocab_size = net.config.vocab_size
         step = unroll_gpt2(net)
         self.step = OrtCpu(step.SerializeToString(), 1, "step")
@@ -86,40 +97,28 @@ class Gpt2:
         }
 
     def state(self, prompts: Sequence[Sequence[int]]) -> Arrays:
-        c, rows = self.config, len(prompts)
-        shape = (rows, c.heads, c.context, c.width // c.heads)
-        kinds = [f"{kind}.{n}" for kind in ("keys", "values") for n in range(c.layers)]
-        state: Arrays = {f"past_{kind}": np.zeros(shape, np.float32) for kind in kinds}
-        state["token_ids"] = np.full((rows, c.context), NO_TOKEN)
-        state["past_lengths"] = np.zeros(rows, np.int32)
-        logits_1V = np.zeros((1, c.vocab_size), np.float32)
+        state = self.graphs.feeds(np.full((len(prompts), self.graphs.context), NO_TOKEN))
+        logits_1V = np.zeros((1, self.vocab_size), np.float32)
         for row, prompt in enumerate(prompts):
-            state["token_ids"][row, : len(prompt)] = prompt
-            state["past_lengths"][row] = len(prompt) - 1
+            state[TOKENS][row, : len(prompt)] = prompt
             if len(prompt) > 1:
-                own = {name: state[name][row : row + 1] for name in state if "." in name}
-                past = {"token_ids": np.array([prompt[:-1]]), "past_lengths": np.zeros(1, np.int32)}
-                present = {name.replace("past", "present"): own[name] for name in own}
-                self.step.bind({**own, **past}, {"logits": logits_1V, **present})()
+                own = {name: array[row : row + 1] for name, array in cache_of(state).items()}
+                first: Arrays = {TOKENS: np.array([prompt[:-1]]), LENGTHS: np.zeros(1, np.int32)}
+                self.step.bind({**first, **own}, {LOGITS: logits_1V, **presents(own)})()
+            state[LENGTHS][row] = len(prompt) - 1
         return state
 
     def bound(self, state: Arrays, steps: int) -> tuple[Arrays, Arrays]:
-        results: Arrays = {"next_token_ids": state["token_ids"]}
-        for tensor in self.decoders[steps].outputs:
-            if "." in tensor.name:
-                kind, layer, _ = tensor.name.split(".")
-                results[tensor.name] = state[f"{kind.replace('present', 'past')}.{layer}"]
-        return state, results
+        return state, {NEXT: state[TOKENS], **presents(cache_of(state), steps)}
 
     def with_numpy(self, state: Arrays, draw: Draw) -> Call:
-        rows = len(state["token_ids"])
+        rows = len(state[TOKENS])
         newest_B1 = np.take_along_axis(
-            state["token_ids"], state["past_lengths"][:, None].astype(np.int64), axis=1
+            state[TOKENS], state[LENGTHS][:, None].astype(np.int64), axis=1
         )
         logits_BV = np.zeros((rows, self.vocab_size), np.float32)
-        present = {name.replace("past", "present"): state[name] for name in state if "." in name}
-        inputs: Arrays = {**state, "token_ids": newest_B1}
-        run = self.step.bind(inputs, {"logits": logits_BV, **present})
+        inputs: Arrays = {**state, TOKENS: newest_B1}
+        run = self.step.bind(inputs, {LOGITS: logits_BV, **presents(cache_of(state))})
 
         def call() -> None:
             run()
@@ -149,9 +148,9 @@ class Texts:
 def decoding(model: Model, state: Arrays, asked: Arrays, steps: int) -> Texts:
     """Binds a decode graph to a state, in place."""
     inputs, results = model.bound(state, steps)
-    shape = (len(state["token_ids"]), steps)
+    shape = (len(state[TOKENS]), steps)
     ids, logs = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
-    outputs: Arrays = {"sampled_ids": ids, "log_probabilities": logs, **results}
+    outputs: Arrays = {DRAWN: ids, LOGS: logs, **results}
     call = model.decoders[steps].bind({**inputs, **asked}, outputs)
-    counts = [asked["positions"], *(state[n] for n in state if n == "past_lengths")]
+    counts = [asked["positions"], *(state[n] for n in state if n == LENGTHS)]
     return Texts(call, ids, tuple(counts))

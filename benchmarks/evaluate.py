@@ -24,9 +24,11 @@ from tqdm import tqdm
 from benchmarks.cards import card
 from benchmarks.quality import Quality, Tally
 from benchmarks.report import provenance, replace_marked, table
+from luminanet import interface
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import MODEL, TOKENIZER, Family, Manifest, Task
 from luminanet.errors import ArtifactError, LuminaNetError
+from luminanet.interface import LENGTHS, LOGITS, TOKENS, CacheGraphs, presents
 from luminanet.reference import NO_TOKEN
 from luminanet.tokenizer import Tokenizer
 from training.data.datasets import Images, Tokens, load_images, load_stories, resolve, tokenize
@@ -42,7 +44,7 @@ def classify(session: ort.InferenceSession, images: Images, manifest: Manifest) 
     for start in tqdm(range(0, len(images), BATCH), desc=manifest.name):
         part = slice(start, start + BATCH)
         pixels = images.pixels_NCYX[part].astype(np.float32) / 255
-        (logits,) = session.run(["logits"], {"images": pixels})
+        (logits,) = session.run([LOGITS], {"images": pixels})
         tally.add(logits, images.labels_N[part])
     return tally.quality(manifest)
 
@@ -71,7 +73,7 @@ def windowed(
     padded = np.pad(inputs_BT, padding, constant_values=NO_TOKEN)
     for t in range(inputs_BT.shape[1]):
         window_BW = np.ascontiguousarray(padded[:, t + 1 : t + 1 + manifest.context])
-        yield session.run(["logits"], {"token_ids": window_BW})[0]
+        yield session.run([LOGITS], {TOKENS: window_BW})[0]
 
 
 def cached(
@@ -80,18 +82,19 @@ def cached(
     """Logits [B, V] after each token, with the cache updated in place."""
     if inputs_BT.shape[1] > manifest.context:
         raise ArtifactError(f"{manifest.name} has a context of {manifest.context}, not {BLOCK}")
-    batch = len(inputs_BT)
-    shape = (batch, manifest.heads, manifest.context, manifest.head_width)
-    names = [f"{kind}.{k}" for k in range(manifest.layers) for kind in ("keys", "values")]
-    caches = {name: ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32)) for name in names}
+    batch, graphs = len(inputs_BT), interface.of(manifest)
+    assert isinstance(graphs, CacheGraphs)
+    value = ort.OrtValue.ortvalue_from_numpy
+    cache = {name: value(array) for name, array in graphs.empty(batch).items()}
     for t in range(inputs_BT.shape[1]):
         binding = session.io_binding()
-        binding.bind_cpu_input("token_ids", np.ascontiguousarray(inputs_BT[:, t : t + 1]))
-        binding.bind_cpu_input("past_lengths", np.full(batch, t, np.int32))
-        for name, cache in caches.items():
-            binding.bind_ortvalue_input(f"past_{name}", cache)
-            binding.bind_ortvalue_output(f"present_{name}", cache)
-        binding.bind_output("logits")
+        binding.bind_cpu_input(TOKENS, np.ascontiguousarray(inputs_BT[:, t : t + 1]))
+        binding.bind_cpu_input(LENGTHS, np.full(batch, t, np.int32))
+        for name, held in cache.items():
+            binding.bind_ortvalue_input(name, held)
+        for name, held in presents(cache).items():
+            binding.bind_ortvalue_output(name, held)
+        binding.bind_output(LOGITS)
         session.run_with_iobinding(binding)
         yield binding.get_outputs()[-1].numpy()
 

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from benchmarks.concat_gpt2 import unroll_concat_gpt2
 from benchmarks.report import provenance, table
 from export.checks.timing import interleaved
-from export.gpt2.cached import KINDS, unroll_gpt2
+from export.gpt2.cached import unroll_gpt2
 from export.precisions.convert import convert
 from export.precisions.table import TABLE
+from luminanet import interface
 from luminanet.artifact.manifest import Precision
 from luminanet.errors import LuminaNetError, VerificationError
 from luminanet.gpt2 import Gpt2Net
+from luminanet.interface import LENGTHS, LOGITS, TOKENS, cache_of, present, presents
 from serving.runtimes.onnxruntime_cpu import OrtCpu
 from training.checkpoint import load
 
@@ -48,37 +50,31 @@ def state(net: Gpt2Net, batch: int, past: int, seed: int = 0) -> Arrays:
     """The newest tokens, and keys and values of `past` tokens before them, all random."""
     rng, config = np.random.default_rng(seed), net.config
     shape = (batch, config.heads, past, config.width // config.heads)
-    made: Arrays = {"token_ids": rng.integers(0, config.vocab_size, (batch, 1))}
-    for layer in range(config.layers):
-        for kind in KINDS:
-            made[f"past_{kind}.{layer}"] = rng.standard_normal(shape, np.float32)
-    return made
+    made: Arrays = {TOKENS: rng.integers(0, config.vocab_size, (batch, 1))}
+    return made | {n: rng.standard_normal(shape, np.float32) for n in interface.of(net).pasts}
 
 
 def in_place(net: Gpt2Net, model: onnx.ModelProto, given: Arrays) -> Bound:
     """export/gpt2/cached.py: present is bound to the memory of past."""
-    batch, past = len(given["token_ids"]), given["past_keys.0"].shape[2]
+    caches = cache_of(given)
+    batch, _, past, _ = next(iter(caches.values())).shape
     room = ((0, 0), (0, 0), (0, net.config.context - past), (0, 0))
-    caches = {name: np.pad(array, room) for name, array in given.items() if "." in name}
-    inputs = {"token_ids": given["token_ids"], "past_lengths": np.full(batch, past, np.int32)}
-    return _bound(net, model, inputs | caches, {_present(n): a for n, a in caches.items()})
+    caches = {name: np.pad(array, room) for name, array in caches.items()}
+    inputs = {TOKENS: given[TOKENS], LENGTHS: np.full(batch, past, np.int32)}
+    return _bound(net, model, inputs | caches, presents(caches))
 
 
 def concatenated(net: Gpt2Net, model: onnx.ModelProto, given: Arrays) -> Bound:
     """concat_gpt2.py: present is one longer than past."""
     longer = ((0, 0), (0, 0), (0, 1), (0, 0))
-    presents = {_present(n): np.pad(a, longer) for n, a in given.items() if "." in n}
-    return _bound(net, model, given, presents)
+    grown = {present(n): np.pad(a, longer) for n, a in cache_of(given).items()}
+    return _bound(net, model, given, grown)
 
 
-def _bound(net: Gpt2Net, model: onnx.ModelProto, inputs: Arrays, presents: Arrays) -> Bound:
-    logits_BV = np.zeros((len(inputs["token_ids"]), net.config.vocab_size), np.float32)
+def _bound(net: Gpt2Net, model: onnx.ModelProto, inputs: Arrays, caches: Arrays) -> Bound:
+    logits_BV = np.zeros((len(inputs[TOKENS]), net.config.vocab_size), np.float32)
     runtime = OrtCpu(model.SerializeToString(), 1, "GPT-2")
-    return runtime.bind(inputs, {"logits": logits_BV, **presents}), logits_BV
-
-
-def _present(past: str) -> str:
-    return past.replace("past_", "present_", 1)
+    return runtime.bind(inputs, {LOGITS: logits_BV, **caches}), logits_BV
 
 
 def compare(net: Gpt2Net, batch: int, past: int, is_int8: bool, rounds: int) -> tuple[float, float]:

@@ -29,15 +29,17 @@ from benchmarks.report import provenance, table
 from export.checks.assess import Assessment, Net, answer, assess
 from export.checks.examples import Examples
 from export.checks.timing import interleaved
-from export.checks.verify import empty_cache
+from export.checks.verify import random_cache
 from export.gpt2.cached import unroll_gpt2
 from export.network.lowerings import Form
 from export.network.unroll import unroll
 from export.precisions.convert import convert, runnable
 from export.precisions.qdq import Ranges, calibrate
+from luminanet import interface
 from luminanet.artifact.manifest import Precision
 from luminanet.errors import LuminaNetError
 from luminanet.gpt2 import Gpt2Net
+from luminanet.interface import LENGTHS, LOGITS, TOKENS, presents
 from serving.runtimes.onnxruntime_cpu import OrtCpu
 from training.checkpoint import load
 
@@ -102,18 +104,16 @@ def measure(net: Net, given: Examples, batches: Sequence[int]) -> list[Row]:
 def bound(runtime: OrtCpu, net: Net, given: Examples, batch: int) -> Callable[[], None]:
     """One forward of `batch` real inputs; GPT-2's cache is random, and updated in place."""
     feeds: dict[str, NDArray[Any]]
-    presents: dict[str, NDArray[Any]] = {}
+    cache: dict[str, NDArray[Any]] = {}
     if isinstance(net, Gpt2Net):
-        rng, tokens = np.random.default_rng(0), np.resize(given.inputs, (batch, 1))
-        cache = empty_cache(net, batch)
-        feeds = {name: rng.normal(size=a.shape).astype(np.float32) for name, a in cache.items()}
-        presents = {name.replace("past_", "present_"): array for name, array in feeds.items()}
-        feeds |= {"token_ids": tokens, "past_lengths": np.full(batch, POSITION, np.int32)}
+        cache = random_cache(net, batch, np.random.default_rng(0))
+        tokens, lengths = np.resize(given.inputs, (batch, 1)), np.full(batch, POSITION, np.int32)
+        feeds = {TOKENS: tokens, LENGTHS: lengths, **cache}
     else:
-        feeds = {runtime.inputs[0].name: np.ascontiguousarray(given.inputs[:batch])}
-    (width,) = (tensor.shape[1] for tensor in runtime.outputs if tensor.name == "logits")
+        feeds = interface.of(net).feeds(np.ascontiguousarray(given.inputs[:batch]))
+    (width,) = (tensor.shape[1] for tensor in runtime.outputs if tensor.name == LOGITS)
     assert width, "logits of a width that is not fixed"
-    return runtime.bind(feeds, {"logits": np.zeros((batch, width), np.float32), **presents})
+    return runtime.bind(feeds, {LOGITS: np.zeros((batch, width), np.float32), **presents(cache)})
 
 
 def lines(name: str, rows: Sequence[Row], given: Examples) -> Iterator[list[str]]:

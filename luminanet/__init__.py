@@ -13,5 +13,6 @@ Reading order:
     sampling     the oracle of the sampler (Gumbel-max): logits -> a token
     gpt2         the baseline, and its reference
     artifact/    what a frozen network is on disk, and how it proves itself
+    interface    every tensor that a graph takes and gives, by family and role
     finite, untrusted, machine    weights that are numbers, JSON from elsewhere, what a CPU has
 """

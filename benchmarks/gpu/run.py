@@ -30,9 +30,11 @@ from luminanet.artifact.gpu import find_gpu
 from luminanet.artifact.manifest import MODEL, Family, Task
 from luminanet.artifact.tensorrt_plan import PLAN, read_plan
 from luminanet.errors import ConfigError, DeviceError, LuminaNetError, MissingExtraError
+from luminanet.interface import Arrays, Tensor
 from luminanet.untrusted import line
 from serving.models.load import find
-from serving.runtimes.onnxruntime_cpu import Arrays, Backend, OrtCpu, Step, Tensor
+from serving.runtimes.backend import Backend, Step
+from serving.runtimes.onnxruntime_cpu import OrtCpu
 from serving.runtimes.tensorrt_gpu import PlanRuntime
 
 BATCHES = (1, 64, 1024)

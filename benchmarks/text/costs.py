@@ -4,6 +4,7 @@ Shape legend: B batch, W window, V vocabulary, K tokens a call.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,20 @@ from benchmarks.text.models import StepGraph, TextModel
 from export.checks.timing import interleaved
 from export.decoding.decode import decode_caches, decode_windows
 from export.graph.builder import macs as products
+from export.graph.declare import declared
+from luminanet.interface import (
+    DRAWN,
+    LENGTHS,
+    LOGITS,
+    LOGS,
+    NEXT,
+    STEPS,
+    TOKENS,
+    CacheGraphs,
+    ImageGraphs,
+    WindowGraphs,
+    presents,
+)
 from luminanet.sampling import Sampling, asked_rows
 from serving.runtimes.onnxruntime_cpu import OrtCpu
 
@@ -35,32 +50,21 @@ Key = tuple[str, str, int]
 def macs(graph: onnx.ModelProto, keys: int = POSITION) -> int:
     """Multiply-accumulates of one token whose attention looks at `keys` tokens: all products, the
     output layer's among them. Look-ups are free."""
-    shapes = _shapes(graph)
-    total = products(graph)
-    for node in graph.graph.node:
-        if node.op_type == "GroupQueryAttention":
-            _, heads, _, width = shapes[node.input[3]]
-            total += 2 * keys * heads * width
+    total, graphs = products(graph), declared(graph)
+    if isinstance(graphs, CacheGraphs):
+        total += graphs.layers * 2 * keys * graphs.heads * graphs.width
     return total
 
 
 def state_bytes(graph: onnx.ModelProto, position: int = LAST) -> int:
     """What is kept of one sequence for its next token: keys and values up to `position`, or the
     token ids of a window."""
-    shapes, caches = _shapes(graph), 0
-    for name, sizes in shapes.items():
-        if name.startswith("past_") and len(sizes) == 4:
-            _, heads, context, width = sizes
-            caches += heads * min(position + 1, context) * width * np.float32().nbytes
-    return caches or shapes["token_ids"][1] * np.int64().nbytes
-
-
-def _shapes(graph: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Inputs; a size that is free is 0."""
-    return {
-        value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
-        for value in graph.graph.input
-    }
+    graphs = declared(graph)
+    assert not isinstance(graphs, ImageGraphs)
+    if isinstance(graphs, WindowGraphs):
+        return graphs.context * np.int64().nbytes
+    kept = replace(graphs, context=min(position + 1, graphs.context))
+    return sum(array.nbytes for array in kept.empty(1).values())
 
 
 # ---------------------------------------------------------------------- milliseconds
@@ -97,50 +101,42 @@ def call(graph: onnx.ModelProto, kind: str, batch: int, position: int = POSITION
 
 
 def _step(graph: onnx.ModelProto, batch: int, position: int) -> Call:
-    runtime = OrtCpu(graph.SerializeToString(), 1, STEP)
-    state, presents = _state(graph, batch, position)
-    vocab_size = runtime.outputs[0].shape[-1]
-    assert runtime.outputs[0].name == "logits"
-    assert vocab_size
-    width = 1 if presents else state["token_ids"].shape[1]
-    inputs = {**state, "token_ids": np.zeros((batch, width), np.int64)}
-    inputs["token_ids"][:] = _tokens(batch, width, vocab_size)
-    logits_BV = np.zeros((batch, vocab_size), np.float32)
-    return runtime.bind(inputs, {"logits": logits_BV, **presents})
+    runtime, graphs = OrtCpu(graph.SerializeToString(), 1, STEP), declared(graph)
+    assert not isinstance(graphs, ImageGraphs)
+    state, cache = _state(graphs, batch, position)
+    width = 1 if cache else graphs.context
+    inputs = {TOKENS: _tokens(batch, width, graphs.vocab_size), **state, **cache}
+    logits_BV = np.zeros((batch, graphs.vocab_size), np.float32)
+    return runtime.bind(inputs, {LOGITS: logits_BV, **presents(cache)})
 
 
 def _decode(graph: onnx.ModelProto, batch: int, position: int) -> Call:
-    state, presents = _state(graph, batch, position)
-    made = decode_caches(graph, 1) if presents else decode_windows(graph)
+    graphs = declared(graph)
+    assert not isinstance(graphs, ImageGraphs)
+    state, cache = _state(graphs, batch, position)
+    made = decode_caches(graph, 1) if cache else decode_windows(graph)
     runtime = OrtCpu(made.SerializeToString(), 1, DECODE)
-    context = next(t.shape[1] for t in runtime.inputs if t.name == "token_ids")
-    vocab_size = graph.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
-    assert context
-    text_BC = _tokens(batch, context, vocab_size)
-    inputs = {**state, "token_ids": text_BC}
-    if not presents:
-        inputs["steps"] = np.array(1)
+    text_BC = _tokens(batch, graphs.context, graphs.vocab_size)
+    inputs = {TOKENS: text_BC, **state, **cache}
+    if not cache:
+        inputs[STEPS] = np.array(1)
     inputs |= asked_rows([Sampling(temperature=0)] * batch, position)
     outputs: Arrays = {
-        "sampled_ids": np.zeros((batch, 1), np.int64),
-        "log_probabilities": np.zeros((batch, 1), np.float32),
-        "next_token_ids": text_BC,
-        **{f"{name}.0": array for name, array in presents.items()},
+        DRAWN: np.zeros((batch, 1), np.int64),
+        LOGS: np.zeros((batch, 1), np.float32),
+        NEXT: text_BC,
+        **presents(cache, 1),
     }
     return runtime.bind(inputs, outputs)
 
 
-def _state(graph: onnx.ModelProto, batch: int, position: int) -> tuple[Arrays, Arrays]:
-    """Inputs beside the tokens, and the caches as outputs, in the same memory."""
-    rng, shapes = np.random.default_rng(0), _shapes(graph)
-    state: Arrays = {"token_ids": np.zeros((batch, shapes["token_ids"][1]), np.int64)}
-    for name, sizes in shapes.items():
-        if name == "past_lengths":
-            state[name] = np.full(batch, position, np.int32)
-        elif name.startswith("past_"):
-            state[name] = rng.normal(0, 1, (batch, *sizes[1:])).astype(np.float32)
-    caches = {n: array for n, array in state.items() if array.ndim == 4}
-    return state, {name.replace("past_", "present_"): array for name, array in caches.items()}
+def _state(graphs: WindowGraphs | CacheGraphs, batch: int, position: int) -> tuple[Arrays, Arrays]:
+    """Inputs beside the tokens, and the cache."""
+    if isinstance(graphs, WindowGraphs):
+        return {}, {}
+    rng, empty = np.random.default_rng(0), graphs.empty(batch)
+    cache = {n: rng.normal(0, 1, a.shape).astype(np.float32) for n, a in empty.items()}
+    return {LENGTHS: np.full(batch, position, np.int32)}, cache
 
 
 def _tokens(batch: int, width: int, vocab_size: int) -> NDArray[np.int64]:

@@ -14,10 +14,11 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks.report import provenance
-from benchmarks.text.costs import Arrays
 from benchmarks.text.models import TextModel, open_model
+from export.graph.declare import declared
 from luminanet.artifact.manifest import Family
 from luminanet.errors import DataError, LuminaNetError
+from luminanet.interface import LENGTHS, LOGITS, CacheGraphs, ImageGraphs, cache_of, presents
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling, choose
 from luminanet.tokenizer import Tokenizer
@@ -45,20 +46,15 @@ class Reader:
     """A model that reads a token of every row at a time; what it knows of the texts is its own."""
 
     def __init__(self, graph: onnx.ModelProto, rows: int) -> None:
-        runtime = OrtCpu(graph.SerializeToString(), 1, "stories")
-        shapes = {t.name: (rows, *(size or 1 for size in t.shape[1:])) for t in runtime.inputs}
-        width = next(t.shape[-1] for t in runtime.outputs if t.name == "logits")
-        assert width
-        self.logits_BV = np.zeros((rows, width), np.float32)
-        self._tokens = np.full(shapes.pop("token_ids"), NO_TOKEN, np.int64)
-        lengths = shapes.pop("past_lengths", None)
-        self._lengths = None if lengths is None else np.zeros(lengths, np.int32)
-        caches = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        inputs: Arrays = {"token_ids": self._tokens, **caches}
-        if self._lengths is not None:
-            inputs["past_lengths"] = self._lengths
-        presents = {name.replace("past_", "present_"): cache for name, cache in caches.items()}
-        self._run = runtime.bind(inputs, {"logits": self.logits_BV, **presents})
+        runtime, graphs = OrtCpu(graph.SerializeToString(), 1, "stories"), declared(graph)
+        assert not isinstance(graphs, ImageGraphs)
+        self.logits_BV = np.zeros((rows, graphs.vocab_size), np.float32)
+        width = 1 if isinstance(graphs, CacheGraphs) else graphs.context
+        self._tokens: NDArray[np.int64] = np.full((rows, width), NO_TOKEN, np.int64)
+        inputs = graphs.feeds(self._tokens)
+        self._lengths = inputs.get(LENGTHS)
+        outputs = {LOGITS: self.logits_BV, **presents(cache_of(inputs))}
+        self._run = runtime.bind(inputs, outputs)
 
     def read(self, tokens_B: Sequence[int]) -> NDArray[np.float32]:
         """The logits [B, V] of what follows; overwritten by the next call."""

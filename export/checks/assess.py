@@ -12,15 +12,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.checks.verify import empty_cache
+from export.checks.verify import decode_step
 from export.graph.session import Session
 from export.precisions.table import TABLE
-from luminanet import gpt2, reference
+from luminanet import gpt2, interface, reference
 from luminanet.artifact import probes
 from luminanet.artifact.manifest import Precision
 from luminanet.errors import ExportError, VerificationError
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
+from luminanet.interface import LOGITS
 
 ROWS = 64
 Net = FrozenNet | Gpt2Net
@@ -71,8 +72,10 @@ def assess(model: onnx.ModelProto, net: Net, inputs: NDArray[Any], answers: Answ
     Raises ExportError when onnxruntime cannot run it or its logits have another shape.
     """
     session = Session(model)
-    runs = _cached(session, net, inputs) if isinstance(net, Gpt2Net) else _plain(session, inputs)
-    found = np.stack(list(runs), 1) if isinstance(net, Gpt2Net) else np.concatenate(list(runs))
+    if isinstance(net, Gpt2Net):
+        found = np.stack(list(_cached(session, net, inputs)), 1)
+    else:
+        found = np.concatenate(list(_plain(session, net, inputs)))
     if found.shape != answers.logits.shape:
         raise ExportError(
             f"the graph gives logits {list(found.shape)}, the network "
@@ -110,18 +113,17 @@ def _score(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[flo
     return float((logits.argmax(-1) == targets).mean()), float((total - chosen).mean())
 
 
-def _plain(session: Session, inputs: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    name = "token_ids" if inputs.ndim == 2 else "images"
+def _plain(session: Session, net: FrozenNet, inputs: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    graphs = interface.of(net)
     for at in range(0, len(inputs), ROWS):
-        yield session.run({name: inputs[at : at + ROWS]})["logits"]
+        yield session.run(graphs.feeds(inputs[at : at + ROWS]))[LOGITS]
 
 
 def _cached(session: Session, net: Gpt2Net, texts_NT: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Logits [N, V] after each token, with the cache carried from step to step."""
-    feeds = empty_cache(net, len(texts_NT))
+    cache = interface.of(net).empty(len(texts_NT))
     for step in range(texts_NT.shape[1]):
-        feeds["token_ids"] = texts_NT[:, step : step + 1]
-        feeds["past_lengths"] = np.full(len(texts_NT), step, np.int32)
-        found = session.run(feeds)
-        feeds |= {n.replace("present_", "past_"): a for n, a in found.items() if n != "logits"}
-        yield found["logits"]
+        lengths_N = np.full(len(texts_NT), step, np.int32)
+        newest_N1 = texts_NT[:, step : step + 1]
+        logits_NV, cache = decode_step(session, newest_N1, lengths_N, cache)
+        yield logits_NV

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.checks.assess import Net
-from export.checks.verify import empty_cache, random_images, random_windows
+from export.checks.verify import random_images, random_windows
+from luminanet import interface
 from luminanet.errors import DataError
 from luminanet.fields import TextInput
 from luminanet.gpt2 import Gpt2Net
@@ -99,11 +100,11 @@ def load(path: Path, net: Net) -> Examples:
 
 def feeds_of(net: Net, inputs: NDArray[Any]) -> list[Feeds]:
     """Inputs of whole graphs; a GPT-2 sees each text as prompts of growing length."""
-    if not isinstance(net, Gpt2Net):
-        return [{"images" if _is_image(net) else "token_ids": inputs}]
-    past = {"past_lengths": np.zeros(len(inputs), np.int32), **empty_cache(net, len(inputs))}
+    graphs = interface.of(net)
+    if not isinstance(graphs, interface.CacheGraphs):
+        return [graphs.feeds(inputs)]
     lengths = range(min(STRIDE, inputs.shape[1]), inputs.shape[1] + 1, STRIDE)
-    return [{"token_ids": inputs[:, :length], **past} for length in lengths]
+    return [graphs.feeds(inputs[:, :length]) for length in lengths]
 
 
 def _is_image(net: Net) -> bool:

@@ -3,7 +3,7 @@
 Shape legend: N probes, K tokens drawn.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,39 +14,47 @@ from numpy.typing import NDArray
 from export.checks.assess import Net
 from export.checks.verify import random_images, random_windows
 from export.graph.session import CPU, Session
-from luminanet import gpt2, reference, sampling
+from luminanet import gpt2, interface, reference, sampling
 from luminanet.artifact import probes
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import (
     MODEL,
     PROBES,
-    Family,
     GraphEntry,
     Manifest,
     Role,
     Runtime,
-    Task,
 )
 from luminanet.artifact.probes import Probes
 from luminanet.errors import ExportError, VerificationError
 from luminanet.fields import TextInput
 from luminanet.gpt2 import Gpt2Net
+from luminanet.interface import (
+    DRAWN,
+    LENGTHS,
+    LOGITS,
+    LOGS,
+    STEPS,
+    TOKENS,
+    Arrays,
+    CacheGraphs,
+    ImageGraphs,
+)
 from luminanet.sampling import Sampling
 
 COUNT = 4
-TOKENS = 8
-"""Of a GPT-2's prompt."""
-DRAWN = 4
+PROMPT = 8
+"""Tokens of a GPT-2's prompt."""
+AHEAD = 4
+"""Tokens that are drawn after a prompt."""
 GREEDY = Sampling(temperature=0)
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 def take(net: Net, seed: int = 0) -> Probes:
     """Asks the numpy reference about seeded random inputs; text goes on greedily."""
     rng = np.random.default_rng(seed)
     if isinstance(net, Gpt2Net):
-        tokens = min(TOKENS, net.config.context)
+        tokens = min(PROMPT, net.config.context)
         return _text(net, rng.integers(0, net.config.vocab_size, (COUNT, tokens)))
     shape = net.topology.input
     if isinstance(shape, TextInput):
@@ -59,9 +67,9 @@ def take(net: Net, seed: int = 0) -> Probes:
 
 def _text(net: Net, ids_NT: NDArray[np.int64]) -> Probes:
     text_NT, first_NV, drawn, logs = ids_NT, None, [], []
-    room = DRAWN
+    room = AHEAD
     if isinstance(net, Gpt2Net):
-        room = min(DRAWN, net.config.context - ids_NT.shape[1] + 1)
+        room = min(AHEAD, net.config.context - ids_NT.shape[1] + 1)
     for _ in range(room):
         if isinstance(net, Gpt2Net):
             logits_NV = gpt2.forward(net, text_NT)[:, -1]
@@ -124,41 +132,25 @@ def read(artifact: Artifact) -> Probes:
 def _ratio(
     session: Session, plain: Session, manifest: Manifest, entry: GraphEntry, asked: Probes
 ) -> float:
+    graphs = interface.of(manifest)
     if entry.role is Role.LOGITS:
-        return probes.logits_ratio(asked, entry, session.run(_inputs(manifest, asked))["logits"])
+        inputs = asked.images if isinstance(graphs, ImageGraphs) else asked.inputs
+        return probes.logits_ratio(asked, entry, session.run(graphs.feeds(inputs))[LOGITS])
     feeds: dict[str, NDArray[Any]] = dict(sampling.asked_rows([GREEDY] * len(asked.inputs)))
-    if manifest.family is Family.LUMINANET:
-        feeds |= {"token_ids": asked.inputs, "steps": np.array(asked.drawn.shape[1])}
+    if isinstance(graphs, CacheGraphs):
+        feeds |= _begun(plain, graphs, asked)
     else:
-        feeds |= _begun(plain, manifest, asked)
+        feeds |= {TOKENS: asked.inputs, STEPS: np.array(asked.drawn.shape[1])}
     found = session.run(feeds)
-    ids, logs = found["sampled_ids"], found["log_probabilities"]
-    return probes.drawn_ratio(asked, manifest, entry, ids, logs)
+    return probes.drawn_ratio(asked, manifest, entry, found[DRAWN], found[LOGS])
 
 
-def _inputs(manifest: Manifest, asked: Probes) -> Arrays:
-    if manifest.task is Task.CLASSIFICATION:
-        return {"images": asked.images}
-    if manifest.family is Family.LUMINANET:
-        return {"token_ids": asked.inputs}
-    past = np.zeros(len(asked.inputs), np.int32)
-    return {"token_ids": asked.inputs, "past_lengths": past, **_empty(manifest, len(past))}
-
-
-def _begun(plain: Session, manifest: Manifest, asked: Probes) -> Arrays:
+def _begun(plain: Session, graphs: CacheGraphs, asked: Probes) -> Arrays:
     """The text of a GPT-2, and the cache of all of it but the newest token."""
     count, known = len(asked.inputs), asked.inputs.shape[1] - 1
-    text = np.full((count, manifest.context), reference.NO_TOKEN, np.int64)
+    text = np.full((count, graphs.context), reference.NO_TOKEN, np.int64)
     text[:, : known + 1] = asked.inputs
-    past: Arrays = _empty(manifest, count)
+    cache = graphs.empty(count)
     if known:
-        none = {"past_lengths": np.zeros(count, np.int32), **past}
-        found = plain.run({"token_ids": asked.inputs[:, :known], **none})
-        past = {name: found[name.replace("past_", "present_")] for name in past}
-    return {"token_ids": text, "past_lengths": np.full(count, known, np.int32), **past}
-
-
-def _empty(manifest: Manifest, rows: int) -> dict[str, NDArray[Any]]:
-    shape = (rows, manifest.heads, manifest.context, manifest.head_width)
-    names = [f"past_{kind}.{n}" for kind in ("keys", "values") for n in range(manifest.layers)]
-    return {name: np.zeros(shape, np.float32) for name in names}
+        cache = interface.carried(plain.run(graphs.feeds(asked.inputs[:, :known])))
+    return {TOKENS: text, LENGTHS: np.full(count, known, np.int32), **cache}

@@ -7,7 +7,7 @@ that one bound fits all; of a GPT-2 so large that whole prompts would take minut
 shorter ones (WORK), and the end of the context is seen by that last step alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,13 @@ import onnx
 from numpy.typing import NDArray
 
 from export.graph.session import Session
-from luminanet import gpt2, reference
+from luminanet import gpt2, interface, reference
 from luminanet.artifact import probes
 from luminanet.errors import VerificationError
 from luminanet.fields import ImageInput, TextInput
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
+from luminanet.interface import LENGTHS, LOGITS, PARTS, TOKENS, Arrays
 from luminanet.reference import NO_TOKEN
 
 TOLERANCE = 1e-4
@@ -31,7 +32,6 @@ GPT2_STEPS = 3
 WORK = 1 << 34
 """Parameters times tokens that the reference of a GPT-2 may cost: seconds of one core."""
 
-Arrays = Mapping[str, NDArray[Any]]
 Answers = Iterator[tuple[NDArray[Any], NDArray[np.float64]]]
 """Logits [B, O] of the graph and of the reference."""
 
@@ -83,10 +83,11 @@ def _ask(session: Session, net: FrozenNet, rng: np.random.Generator) -> Answers:
     shape = net.topology.input
     for batch in BATCHES:
         if isinstance(shape, TextInput):
-            name, inputs = "token_ids", random_windows(shape, batch, rng)
+            inputs = random_windows(shape, batch, rng)
         else:
-            name, inputs = "images", random_images(shape, batch, rng)
-        yield session.run({name: inputs})["logits"], reference.forward(net, inputs)
+            inputs = random_images(shape, batch, rng)
+        found = session.run(interface.of(net).feeds(inputs))
+        yield found[LOGITS], reference.forward(net, inputs)
 
 
 def random_images(shape: ImageInput, batch: int, rng: np.random.Generator) -> NDArray[Any]:
@@ -117,7 +118,7 @@ def _ask_gpt2(session: Session, net: Gpt2Net, rng: np.random.Generator) -> Answe
     texts = [rng.integers(0, config.vocab_size, length + steps) for length in lengths]
     padded = np.stack([np.pad(text, (0, tokens - len(text))) for text in texts])
     expected = gpt2.forward(net, padded)  # what follows a token does not matter to it
-    cache = empty_cache(net, GPT2_ROWS)
+    cache = interface.of(net).empty(GPT2_ROWS)
     for row, length in enumerate(lengths):
         own = {name: array[row : row + 1] for name, array in cache.items()}
         nothing = np.zeros(1, np.int32)
@@ -140,28 +141,20 @@ def _ask_full(
     token = rng.integers(0, net.config.vocab_size, (1, 1))
     cache = random_cache(net, 1, rng)
     logits, _ = decode_step(session, token, np.array([past], np.int32), cache)
-    pairs = [(cache[f"past_keys.{n}"], cache[f"past_values.{n}"]) for n in layers]
+    pairs = [[cache[interface.past(part, layer)] for part in PARTS] for layer in layers]
     before = [(keys[:, :, :past], values[:, :, :past]) for keys, values in pairs]
     return logits, gpt2.forward(net, token, before)[:, -1]
 
 
-def empty_cache(net: Gpt2Net, rows: int) -> dict[str, NDArray[Any]]:
-    """The pasts of a GPT-2's graph before the first token, by their names."""
-    config = net.config
-    shape = (rows, config.heads, config.context, config.width // config.heads)
-    names = [f"past_{kind}.{n}" for kind in ("keys", "values") for n in range(config.layers)]
-    return {name: np.zeros(shape, np.float32) for name in names}
-
-
 def random_cache(net: Gpt2Net, rows: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     """As after texts of any length that nobody wrote, and full of other numbers behind them."""
-    empty = empty_cache(net, rows)
+    empty = interface.of(net).empty(rows)
     return {name: rng.standard_normal(a.shape, np.float32) for name, a in empty.items()}
 
 
 def decode_step(
-    session: Session, token_ids: NDArray[Any], past_lengths: NDArray[np.int32], cache: Arrays
+    session: Session, tokens_BS: NDArray[Any], lengths_B: NDArray[np.int32], cache: Arrays
 ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     """Logits after the last step, and the cache with the new steps."""
-    found = session.run({"token_ids": token_ids, "past_lengths": past_lengths, **cache})
-    return found["logits"], {n: found[n.replace("past_", "present_")] for n in cache}
+    found = session.run({TOKENS: tokens_BS, LENGTHS: lengths_B, **cache})
+    return found[LOGITS], interface.carried(found)

@@ -8,20 +8,21 @@ read the same, and to compute true ones would take minutes for a large GPT-2.
 Shape legend: B batch, K tokens drawn, V vocabulary, W window, C context.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.checks.verify import decode_step, empty_cache, random_cache, random_windows
+from export.checks.verify import decode_step, random_cache, random_windows
 from export.graph.session import Session
-from luminanet import sampling
+from luminanet import interface, sampling
 from luminanet.errors import VerificationError
 from luminanet.fields import TextInput
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
+from luminanet.interface import DRAWN, LENGTHS, LOGITS, LOGS, NEXT, TOKENS, Arrays
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling
 
@@ -45,8 +46,6 @@ WAYS = (
 )
 BATCHES: tuple[Sequence[Sampling], ...] = (WAYS, *([way] for way in WAYS))
 """All together, and each alone: a graph computes only what some row asks for."""
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 class Step(NamedTuple):
@@ -124,13 +123,17 @@ def _windows(
     shape = net.topology.input
     assert isinstance(shape, TextInput)
     text_BT = random_windows(shape, len(ways), rng)
-    feeds = {"token_ids": text_BT, "steps": np.array(STEPS), **sampling.asked_rows(ways, position)}
+    feeds = {
+        TOKENS: text_BT,
+        interface.STEPS: np.array(STEPS),
+        **sampling.asked_rows(ways, position),
+    }
     found = decoder.run(feeds)
-    text_BT = np.hstack([text_BT, found["sampled_ids"]])
-    _check_state(found["next_token_ids"], text_BT[:, STEPS:])
+    text_BT = np.hstack([text_BT, found[DRAWN]])
+    _check_state(found[NEXT], text_BT[:, STEPS:])
     for at in range(STEPS):
         window_BW = np.ascontiguousarray(text_BT[:, at : at + shape.window])
-        logits_BV = network.run({"token_ids": window_BW})["logits"]
+        logits_BV = network.run({TOKENS: window_BW})[LOGITS]
         everyone = np.ones(len(ways), bool)
         yield _step(found, at, logits_BV, window_BW.tolist(), everyone)
 
@@ -152,25 +155,25 @@ def _caches(
     text_BC[np.arange(context) >= length_B[:, None]] = NO_TOKEN
     past_B, cache = (length_B - 1).astype(np.int32), random_cache(net, len(ways), rng)
     feeds: Arrays = {
-        "token_ids": text_BC,
-        "past_lengths": past_B,
+        TOKENS: text_BC,
+        LENGTHS: past_B,
         **sampling.asked_rows(ways, position),
     }
     found = decoder.run({**feeds, **cache})
-    rows, steps = np.arange(len(ways)), found["sampled_ids"].shape[1]
+    rows, steps = np.arange(len(ways)), found[DRAWN].shape[1]
     expected_BC = text_BC.copy()
     for at in range(steps):
         column_B = np.minimum(past_B + at, context - 1)
         newest_B1 = expected_BC[rows, column_B][:, None]
         logits_BV, cache = decode_step(network, newest_B1, column_B.astype(np.int32), cache)
         yield _step(found, at, logits_BV, expected_BC.tolist(), past_B + at < context)
-        expected_BC[rows, np.minimum(column_B + 1, context - 1)] = found["sampled_ids"][:, at]
-    _check_state(found["next_token_ids"], expected_BC)
+        expected_BC[rows, np.minimum(column_B + 1, context - 1)] = found[DRAWN][:, at]
+    _check_state(found[NEXT], expected_BC)
 
 
 def _rows(net: Gpt2Net) -> int:
     """How many texts are decoded together; every step of a call gives their caches anew."""
-    row_bytes = sum(array.nbytes for array in empty_cache(net, 1).values())
+    row_bytes = sum(array.nbytes for array in interface.of(net).empty(1).values())
     return max(2, MEMORY_BYTES // (row_bytes * (STEPS + 2)))
 
 
@@ -181,7 +184,7 @@ def _step(
     seen: Sequence[Sequence[int]],
     valid_B: NDArray[np.bool_],
 ) -> Step:
-    ids_BK, logs_BK = found["sampled_ids"], found["log_probabilities"]
+    ids_BK, logs_BK = found[DRAWN], found[LOGS]
     return Step(logits_BV, seen, ids_BK[:, at], logs_BK[:, at], valid_B)
 
 

@@ -1,6 +1,6 @@
 """The sampler as nodes: logits in, token ids out; its oracle is luminanet/sampling.py.
 
-Every row of a batch has its own parameters, given as inputs [batch] (sampling.INPUTS):
+Every row of a batch has its own parameters, given as inputs [batch] (interface.SAMPLER):
 
     temperature, top_p, min_p, repetition_penalty float32; top_k, seeds, positions int64
 
@@ -27,7 +27,7 @@ FLAG: Kind = (np.bool_, ())
 
 
 class Sampler:
-    """Declares the inputs and adds to `graph` what all steps share; `choose` adds one step.
+    """Adds to `graph`, which has SAMPLER as inputs, what all steps share; `choose` adds one step.
 
     `steps` is the number of steps of a call, an int64 scalar.
     """
@@ -35,8 +35,6 @@ class Sampler:
     def __init__(self, graph: Graph, vocab_size: int, steps: str) -> None:
         self.vocab_size = vocab_size
         self.blocks = sampling.blocks(vocab_size)
-        for name, dtype in sampling.INPUTS.items():
-            graph.input(name, dtype, ["batch"])
         region = Region(graph, "sampler/")
         zero, one = region.constant("zero", np.float32(0)), region.constant("one", np.float32(1))
         coldest = region.node("ReduceMin", ["temperature"], "coldest", keepdims=0)

@@ -1,13 +1,10 @@
 """GPT-2 -> ONNX: the baseline in its best form, with a KV cache that is updated in place.
 
-    token_ids int64 [batch, steps], past_lengths int32 [batch],
-    past_keys.N, past_values.N float32 [batch, heads, context, head width]
-    -> logits float32 [batch, vocab] after the last step, present_keys.N, present_values.N
-
-Binding a present output to the very buffer of its past input updates the cache in place. Rows may
-have different past lengths when steps is 1; several steps (a prompt) need either empty pasts or a
-batch of 1, which is what onnxruntime's GroupQueryAttention offers on a CPU. Checked against
-luminanet/gpt2.py by checks/verify.py. Shape legend: that of gpt2.py, and S steps.
+Its inputs and outputs are those of luminanet/interface.py, CacheGraphs.logits. Binding a present
+output to the very buffer of its past input updates the cache in place. Rows may have different past
+lengths when steps is 1; several steps (a prompt) need either empty pasts or a batch of 1, which is
+what onnxruntime's GroupQueryAttention offers on a CPU. Checked against luminanet/gpt2.py by
+checks/verify.py. Shape legend: that of gpt2.py, and S steps.
 """
 
 from collections.abc import Mapping
@@ -15,11 +12,13 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from export.graph.builder import MICROSOFT, Graph, Shape
+from export.graph.builder import MICROSOFT, Graph
+from export.graph.declare import declare
+from luminanet import interface
 from luminanet.gpt2 import GELU_TANH, Gpt2Net
+from luminanet.interface import LENGTHS, LOGITS, PARTS, TOKENS
 from luminanet.topology import Activation
 
-KINDS = ("keys", "values")
 ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     GELU_TANH: ("Gelu", {"approximate": "tanh"}),
     Activation.GELU: ("Gelu", {}),
@@ -45,8 +44,7 @@ class Unroll:
 
     def model(self) -> onnx.ModelProto:
         config = self.net.config
-        self.inputs()
-        self.graph.output("logits", np.float32, ["batch", config.vocab_size])
+        self.declare()
         positions_BS = self.positions()
         self.lengths(positions_BS)
         x_BSE = self.embed(positions_BS)
@@ -56,21 +54,21 @@ class Unroll:
                 x_BSE = self.newest(x_BSE)
             x_BSE = self.think(x_BSE, layer)
         normed_BE = self.norm(x_BSE, "ln_f")
-        self.node("Gemm", [normed_BE, self.tensor(config.output)], "logits", transB=1)
+        self.node("Gemm", [normed_BE, self.tensor(config.output)], LOGITS, transB=1)
         return self.graph.build()
 
-    def inputs(self) -> None:
-        self.graph.input("token_ids", np.int64, ["batch", "steps"])
-        self.graph.input("past_lengths", np.int32, ["batch"])
+    def declare(self) -> None:
+        """Gives the graph its inputs and outputs."""
+        declare(self.graph, interface.of(self.net).logits())
 
     def positions(self) -> str:
         """Past length + step of every new token, [B, S]."""
         zero, one = (self.constant(f"positions/{i}", np.array(i)) for i in (0, 1))
         column = self.constant("positions/column", np.array([1]))
-        self.node("Shape", ["token_ids"], "steps", start=1, end=2)
+        self.node("Shape", [TOKENS], "steps", start=1, end=2)
         count = self.node("Squeeze", ["steps"], "steps/count")
         ahead_S = self.node("Range", [zero, count, one], "positions/ahead")
-        past_B = self.node("Cast", ["past_lengths"], "positions/past", to=onnx.TensorProto.INT64)
+        past_B = self.node("Cast", [LENGTHS], "positions/past", to=onnx.TensorProto.INT64)
         past_B1 = self.node("Unsqueeze", [past_B, column], "positions/past_column")
         return self.node("Add", [past_B1, ahead_S], "positions")
 
@@ -84,7 +82,7 @@ class Unroll:
 
     def embed(self, positions_BS: str) -> str:
         """Token plus position embeddings [B, S, E]."""
-        tokens = self.node("Gather", [self.tensor("wte.weight"), "token_ids"], "embedding/tokens")
+        tokens = self.node("Gather", [self.tensor("wte.weight"), TOKENS], "embedding/tokens")
         places = self.node(
             "Gather", [self.tensor("wpe.weight"), positions_BS], "embedding/positions"
         )
@@ -93,13 +91,8 @@ class Unroll:
     def attend(self, x_BSE: str, layer: int) -> str:
         """x + attention over the cache and the new steps, which are appended to the cache."""
         config, name = self.net.config, f"layer{layer}/attention"
-        cache: Shape = ["batch", config.heads, config.context, config.width // config.heads]
-        past = [f"past_{kind}.{layer}" for kind in KINDS]
-        present = [f"present_{kind}.{layer}" for kind in KINDS]
-        for tensor in past:
-            self.graph.input(tensor, np.float32, cache)
-        for tensor in present:
-            self.graph.output(tensor, np.float32, cache)
+        past = [interface.past(part, layer) for part in PARTS]
+        present = map(interface.present, past)
         qkv_BSQ = self.linear(self.norm(x_BSE, f"h.{layer}.ln_1"), f"h.{layer}.attn.c_attn")
         self.graph.nodes(
             "GroupQueryAttention",

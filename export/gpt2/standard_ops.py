@@ -12,9 +12,9 @@ import math
 import numpy as np
 import onnx
 
-from export.gpt2.cached import KINDS, Unroll
-from export.graph.builder import Shape
+from export.gpt2.cached import Unroll
 from luminanet.gpt2 import Gpt2Net
+from luminanet.interface import PARTS, past, present
 
 HIDDEN = -1e9
 """What is added to the score of a place that may not be seen."""
@@ -51,26 +51,23 @@ class _Plain(Unroll):
         """x + attention over the cache and the new steps, which are placed into the cache."""
         config, name, node = self.net.config, f"layer{layer}/attention", self.node
         width = config.width // config.heads
-        cache: Shape = ["batch", config.heads, config.context, width]
         qkv_BSQ = self.linear(self.norm(x_BSE, f"h.{layer}.ln_1"), f"h.{layer}.attn.c_attn")
-        parts = [f"{name}/{part}" for part in ("queries", *KINDS)]
+        parts = [f"{name}/{part}" for part in ("queries", *PARTS)]
         self.graph.nodes("Split", [qkv_BSQ], f"{name}/split", parts, axis=-1, num_outputs=3)
         queries_BASK, *new = (self.heads(part) for part in parts)
-        for kind, steps_BASK in zip(KINDS, new, strict=True):
-            past = self.graph.input(f"past_{kind}.{layer}", np.float32, cache)
-            kept = node("Mul", [past, "keep_B1C1"], f"{name}/{kind}/kept")
-            placed = node("MatMul", ["write_B1CS", steps_BASK], f"{name}/{kind}/placed")
-            node("Add", [kept, placed], f"present_{kind}.{layer}")
-            self.graph.output(f"present_{kind}.{layer}", np.float32, cache)
-        turned = node(
-            "Transpose", [f"present_keys.{layer}"], f"{name}/keys/turned", perm=[0, 1, 3, 2]
-        )
+        pasts = [past(part, layer) for part in PARTS]
+        keys, values = map(present, pasts)
+        for before, steps_BASK, part in zip(pasts, new, PARTS, strict=True):
+            kept = node("Mul", [before, "keep_B1C1"], f"{name}/{part}/kept")
+            placed = node("MatMul", ["write_B1CS", steps_BASK], f"{name}/{part}/placed")
+            node("Add", [kept, placed], present(before))
+        turned = node("Transpose", [keys], f"{name}/keys/turned", perm=[0, 1, 3, 2])
         scale = self.constant("attention/scale", np.array(1 / math.sqrt(width), np.float32))
         scaled = node("Mul", [queries_BASK, scale], f"{name}/queries/scaled")
         scores = node("MatMul", [scaled, turned], f"{name}/scores")
         seen = node("Add", [scores, "hide_B1SC"], f"{name}/seen")
         weights_BASC = node("Softmax", [seen], f"{name}/weights", axis=-1)
-        mixed = node("MatMul", [weights_BASC, f"present_values.{layer}"], f"{name}/mixed")
+        mixed = node("MatMul", [weights_BASC, values], f"{name}/mixed")
         rows = node("Transpose", [mixed], f"{name}/rows", perm=[0, 2, 1, 3])
         whole = self.constant("attention/whole", np.array([0, 0, config.width]))
         mixed_BSE = node("Reshape", [rows, whole], f"{name}/joined")

@@ -1,1 +1,2 @@
-"""ONNX graphs: builder, region (branches and loops), splice, session (onnxruntime)."""
+"""ONNX graphs: builder, region (branches and loops), splice, declare (inputs and outputs),
+session (onnxruntime)."""

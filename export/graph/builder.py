@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from onnx import helper, numpy_helper
 
 from luminanet.errors import ExportError
+from luminanet.interface import is_past
 
 OPSET = 20
 IR_VERSION = 10
@@ -105,7 +106,7 @@ def macs(model: onnx.ModelProto) -> int:
     N * W * E, and so does one of two computed tensors. Look-ups are left out, and attention over a
     cache, whose part in use differs from token to token.
     """
-    is_cached = any(value.name.startswith("past_") for value in model.graph.input)
+    is_cached = any(is_past(value.name) for value in model.graph.input)
     constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     total = 0
     others: list[tuple[str, str]] = []

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.graph.builder import Graph, Shape
+from export.graph.builder import Graph
 from export.network.recall import FAR, Recalled, columns
 from export.network.views import Seen, Views
 from luminanet.fields import Field, ImageInput, Interval, Patch, TextInput, View, is_pooled
 from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
+from luminanet.interface import IMAGES
 from luminanet.reference import field_indices, layer_norm
 from luminanet.topology import Cluster
 
@@ -41,10 +42,8 @@ def of_raw_pixels(net: FrozenNet) -> FrozenNet:
 
 def image_views(graph: Graph, shape: ImageInput, views: Views) -> Seen:
     """What is seen together, from the input `images` [B, C, Y, X] in 0..1."""
-    sizes: Shape = ["batch", shape.channels, shape.height, shape.width]
-    images = graph.input("images", np.float32, sizes)
     patches = (field for view in views for field in view if isinstance(field, Patch))
-    fields = _patches(graph, images, shape, sorted(set(patches)))
+    fields = _patches(graph, IMAGES, shape, sorted(set(patches)))
     return {v: graph.concat([fields[f] for f in v], name) for v, name in views.items()}
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
+from export.graph.declare import declare
 from export.network.batched import Shared
 from export.network.echoes import add_echoes, add_habits
 from export.network.fused import Block
@@ -22,8 +23,10 @@ from export.network.projection import Sight
 from export.network.recall import Recalled
 from export.network.two_pass import TwoPass
 from export.network.views import Seen
+from luminanet import interface
 from luminanet.fields import NEWEST, ImageInput, Recall, TextInput
 from luminanet.frozen import Array, FrozenNet, ImageHead, TextHead
+from luminanet.interface import IMAGES, LOGITS, TOKENS
 from luminanet.reference import NORM_EPSILON
 
 TWO_PASSES: Mapping[Form, type[TwoPass]] = {
@@ -35,28 +38,28 @@ TWO_PASSES: Mapping[Form, type[TwoPass]] = {
 
 
 def unroll(net: FrozenNet, form: Form = Form.BUS) -> onnx.ModelProto:
-    """The graph of a network, with the interface that luminanet/artifact/manifest.py describes."""
+    """The graph of a network, with the interface that luminanet/interface.py tells."""
     if isinstance(net.head, ImageHead):
         return _unroll_image(net, net.head, form)
     return _unroll_text(net, net.head, form)
 
 
 def _unroll_image(net: FrozenNet, head: ImageHead, form: Form) -> onnx.ModelProto:
-    graph = Scope("luminanet", "images")
+    graph = Scope("luminanet", IMAGES)
+    declare(graph, interface.of(net).logits())
     topology, net = net.topology, of_raw_pixels(net)
     assert isinstance(topology.input, ImageInput)
     seen = image_views(graph, topology.input, TWO_PASSES[form].views(topology))
     hidden = _last_hidden(graph, net, form, seen)
-    _readout(graph, net, hidden, graph.constant("readout/bias", head.bias_O), "logits")
-    graph.output("logits", np.float32, ["batch", topology.outputs])
+    _readout(graph, net, hidden, graph.constant("readout/bias", head.bias_O), LOGITS)
     return graph.build()
 
 
 def _unroll_text(net: FrozenNet, head: TextHead, form: Form) -> onnx.ModelProto:
-    graph = Scope("luminanet", "token_ids")
+    graph = Scope("luminanet", TOKENS)
+    declare(graph, interface.of(net).logits())
     topology = net.topology
     assert isinstance(topology.input, TextInput)
-    graph.input("token_ids", np.int64, ["batch", topology.input.window])
     views = dict(TWO_PASSES[form].views(topology))
     if head.output_VO is None:
         views.setdefault(NEWEST, "newest")
@@ -80,8 +83,7 @@ def _unroll_text(net: FrozenNet, head: TextHead, form: Form) -> onnx.ModelProto:
         "LayerNormalization", [out_BO, scale_O, bias_O], "readout/norm", epsilon=NORM_EPSILON
     )
     vocabulary_VO = graph.constant("output_layer", head.vocabulary_VO)
-    graph.node("Gemm", [normed_BO, vocabulary_VO], "logits", transB=1)
-    graph.output("logits", np.float32, ["batch", topology.input.vocab_size])
+    graph.node("Gemm", [normed_BO, vocabulary_VO], LOGITS, transB=1)
     return graph.build()
 
 

@@ -10,18 +10,7 @@
     tokenizer.json   text models only
     probes.json      inputs and what the reference answers, so that any machine can try the graphs
 
-ONNX interface of a graph that gives logits, by task:
-    image-classification
-        images float32 [batch, 3, 32, 32] in 0..1 -> logits float32 [batch, classes]
-    text-generation, luminanet
-        token_ids int64 [batch, context], newest last, -1 before the beginning
-        -> logits float32 [batch, vocab]
-    text-generation, gpt2 (a KV cache of `context` positions, updated in place; cached.py)
-        token_ids int64 [batch, steps], past_lengths int32 [batch] (tokens in the cache before),
-        past_keys.N, past_values.N float32 [batch, heads, context, head width]
-        -> logits float32 [batch, vocab] after the last step, present_keys.N, present_values.N
-
-That of a graph that decodes is told in export/decoding/decode.py, its sampler in sampling.py.
+What its graphs take and give is told in luminanet/interface.py.
 """
 
 import json

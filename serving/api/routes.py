@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from luminanet.artifact.manifest import Manifest
-from luminanet.sampling import Sampling
 from serving.api import schemas
 from serving.api.requests import JSON, MULTIPART, read_json, read_picture
 from serving.api.schemas import ClassifyRequest, GenerateRequest, error_answers
@@ -113,9 +112,7 @@ def _generation(
     return Generation(
         model.encode(body.prompt),
         Transcript(model.tokenizer.stream(), body.stop),
-        Sampling(
-            body.temperature, body.top_k, body.top_p, body.min_p, body.repetition_penalty, seed
-        ),
+        body.sampling(seed),
         max_tokens,
         arrived_s,
     )

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from luminanet.sampling import Sampling
+
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 64
 MAX_INT = 2**63 - 1
@@ -81,6 +83,17 @@ class GenerateRequest(Body):
     )
     stream: bool = Field(default=False, description="answer piece by piece, as server-sent events")
     model: Literal["luminanet", "gpt2"] = Field(default="luminanet", description="who writes")
+
+    def sampling(self, seed: int) -> Sampling:
+        """How the tokens are to be chosen; `seed` is the request's, or one chosen for it."""
+        return Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=seed,
+        )
 
 
 class Usage(BaseModel):

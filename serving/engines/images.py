@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luminanet.artifact.manifest import Manifest
+from luminanet.interface import IMAGE_SHAPE, IMAGES, LOGITS
 from serving.engines.engine import Engine, Finish, Job, failure
 from serving.errors import ApiError, InternalError
 from serving.metrics import EngineMetrics
-from serving.models.interface import IMAGE_SHAPE
 from serving.pictures.pixels import is_large
-from serving.runtimes.onnxruntime_cpu import Backend
+from serving.runtimes.backend import Backend
 
 log = logging.getLogger("luminanet.engine")
 
@@ -36,7 +36,7 @@ class ImageBatch:
         self._images_BCYX = np.zeros((max_batch, *IMAGE_SHAPE), np.float32)
         self._logits_BN = np.zeros((max_batch, len(manifest.labels)), np.float32)
         self._steps = [
-            backend.bind({"images": self._images_BCYX[:n]}, {"logits": self._logits_BN[:n]})
+            backend.bind({IMAGES: self._images_BCYX[:n]}, {LOGITS: self._logits_BN[:n]})
             for n in range(1, max_batch + 1)
         ]
 

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from luminanet import interface
 from luminanet.artifact import probes
-from luminanet.artifact.manifest import Manifest, Precision, Role, Task
+from luminanet.artifact.manifest import Manifest, Precision, Role
 from luminanet.artifact.probes import Probes
 from luminanet.errors import ArtifactError
+from luminanet.interface import LOGITS, ImageGraphs, cache_of, presents
 from luminanet.machine import cpu
 from luminanet.sampling import Sampling
 from serving.engines.sequences import Sequences
-from serving.models.interface import LENGTHS, cache
 from serving.models.load import ImageModel, TextModel
-from serving.runtimes.onnxruntime_cpu import Backend
+from serving.runtimes.backend import Backend
 
 GREEDY = Sampling(temperature=0)
 
@@ -87,13 +88,9 @@ def _batches(asked: Probes) -> Iterator[Probes]:
 
 def _logits(manifest: Manifest, backend: Backend, asked: Probes) -> NDArray[np.float32]:
     logits_NV = np.zeros(asked.logits.shape, np.float32)
-    outputs: dict[str, NDArray[Any]] = {"logits": logits_NV}
-    is_image = manifest.task is Task.CLASSIFICATION
-    inputs = {"images": asked.images} if is_image else {"token_ids": asked.inputs}
-    if manifest.layers:
-        inputs[LENGTHS.name] = np.zeros(len(asked.inputs), np.int32)
-    for past, present in zip(cache(manifest, "past"), cache(manifest, "present"), strict=True):
-        shape = (len(asked.inputs), *(size or 0 for size in past.shape[1:]))
-        inputs[past.name] = outputs[present.name] = np.zeros(shape, np.float32)
-    backend.bind({n: np.ascontiguousarray(array) for n, array in inputs.items()}, outputs)()
+    graphs = interface.of(manifest)
+    feeds = graphs.feeds(asked.images if isinstance(graphs, ImageGraphs) else asked.inputs)
+    inputs = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+    outputs: dict[str, NDArray[Any]] = {LOGITS: logits_NV, **presents(cache_of(inputs))}
+    backend.bind(inputs, outputs)()
     return logits_NV

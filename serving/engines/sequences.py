@@ -1,7 +1,7 @@
 """What a running sequence keeps between two calls: a window (LuminaNet) or a KV cache (GPT-2).
 
 Both hold a fixed pool of rows and are run on its first n rows, so the scheduler keeps the running
-sequences compact. One call draws K tokens for each of them, inside the graph (decode.py).
+sequences compact. One call draws K tokens for each of them, inside the graph.
 All arrays and bindings are made once; a call allocates nothing.
 
 Where a row must come out the same in a batch of any size, and kernels compute several rows at a
@@ -10,17 +10,29 @@ time, batches are filled up to whole groups by spare rows.
 Shape legend: B rows of the pool, K tokens drawn by a call, W context, A heads, D width of a head.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luminanet import sampling
+from luminanet import interface, sampling
 from luminanet.artifact.manifest import Manifest
+from luminanet.interface import (
+    DRAWN,
+    LENGTHS,
+    LOGITS,
+    LOGS,
+    NEXT,
+    STEPS,
+    TOKENS,
+    Arrays,
+    CacheGraphs,
+    presents,
+)
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling
-from serving.runtimes.onnxruntime_cpu import Arrays, Backend, Step
+from serving.runtimes.backend import Backend, Step
 
 Buffers = dict[str, NDArray[Any]]
 UNLIMITED = 2**63
@@ -64,8 +76,8 @@ class _Rows:
         self.count, self._group = -(-max_batch // group) * group, group
         self.asked: Buffers = {n: np.zeros(self.count, d) for n, d in sampling.INPUTS.items()}
         self.drawn: Buffers = {
-            "sampled_ids": np.zeros((self.count, steps), np.int64),
-            "log_probabilities": np.zeros((self.count, steps), np.float32),
+            DRAWN: np.zeros((self.count, steps), np.int64),
+            LOGS: np.zeros((self.count, steps), np.float32),
         }
         self._calls: dict[int, Step] = {}
 
@@ -105,9 +117,9 @@ class Windows:
         self.bytes_per_sequence = self._tokens_BW[0].nbytes
         self._rows.bind(
             backend,
-            {"token_ids": self._tokens_BW},
-            {"next_token_ids": self._tokens_BW},
-            {"steps": np.array(steps, np.int64)},
+            {TOKENS: self._tokens_BW},
+            {NEXT: self._tokens_BW},
+            {STEPS: np.array(steps, np.int64)},
         )
 
     def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
@@ -145,21 +157,16 @@ class Caches:
     ) -> None:
         self._rows = _Rows(max_batch, steps, group)
         self._prompts, self._context, self._steps = prompts, manifest.context, steps
-        count = self._rows.count
-        shape = (count, manifest.heads, manifest.context, manifest.head_width)
-        self._pool: Buffers = {
-            f"{part}.{layer}": np.zeros(shape, np.float32)
-            for layer in range(manifest.layers)
-            for part in ("keys", "values")
-        }
+        count, graphs = self._rows.count, interface.of(manifest)
+        assert isinstance(graphs, CacheGraphs)
+        self._pool = graphs.empty(count)
         self._tokens_BW: NDArray[np.int64] = np.zeros((count, manifest.context), np.int64)
         self._lengths_B: NDArray[np.int32] = np.zeros(count, np.int32)
         self._logits_1V = np.zeros((1, manifest.vocab_size), np.float32)
         self.bytes_per_sequence = sum(a[0].nbytes for a in (*self._pool.values(), self._tokens_BW))
-        present = {f"present_{k}.{t}": v for t in range(steps) for k, v in self._pool.items()}
-        text: Buffers = {"token_ids": self._tokens_BW, "past_lengths": self._lengths_B}
-        past = {f"past_{k}": v for k, v in self._pool.items()}
-        self._rows.bind(backend, text | past, {"next_token_ids": self._tokens_BW, **present}, {})
+        inputs: Buffers = {TOKENS: self._tokens_BW, LENGTHS: self._lengths_B, **self._pool}
+        outputs: Buffers = {NEXT: self._tokens_BW, **presents(self._pool, steps)}
+        self._rows.bind(backend, inputs, outputs, {})
 
     def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
         self._tokens_BW[row] = NO_TOKEN
@@ -188,11 +195,10 @@ class Caches:
     def _prompt(self, row: int, count: int) -> tuple[Arrays, Arrays]:
         """Inputs and outputs of one run over a prompt: present is the very memory of past."""
         rows = slice(row, row + 1)
-        past: Mapping[str, Any] = {f"past_{k}": v[rows] for k, v in self._pool.items()}
-        present: Mapping[str, Any] = {f"present_{k}": v[rows] for k, v in self._pool.items()}
+        cache = {name: array[rows] for name, array in self._pool.items()}
         tokens_1S = self._tokens_BW[rows, :count]
-        inputs = {"token_ids": tokens_1S, "past_lengths": self._lengths_B[rows], **past}
-        return inputs, {"logits": self._logits_1V, **present}
+        inputs: Buffers = {TOKENS: tokens_1S, LENGTHS: self._lengths_B[rows], **cache}
+        return inputs, {LOGITS: self._logits_1V, **presents(cache)}
 
 
 def _move(per_row: Sequence[NDArray[Any]], source: int, target: int) -> None:

@@ -19,7 +19,7 @@ from luminanet.errors import ArtifactError
 from luminanet.tokenizer import Tokenizer
 from serving.errors import RequestError
 from serving.models.selection import How, drawing, load_graphs, logits, of_one_row
-from serving.runtimes.onnxruntime_cpu import Backend
+from serving.runtimes.backend import Backend
 
 MAX_TOKENIZER_BYTES = MAX_PROBES_BYTES = 1 << 26
 

@@ -9,9 +9,10 @@ from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import GraphEntry, Role, Runtime, Served
 from luminanet.errors import ArtifactError
 from serving.models.graph_guard import check_graph
-from serving.models.interface import check_interface, check_state, interface
+from serving.models.interface import check_interface, check_state
 from serving.models.memory import allowance, ceiling
-from serving.runtimes.onnxruntime_cpu import Backend, ByBatch, OrtCpu
+from serving.runtimes.backend import Backend, ByBatch
+from serving.runtimes.onnxruntime_cpu import OrtCpu
 
 Entries = Mapping[str, GraphEntry]
 
@@ -103,8 +104,7 @@ def _load(artifact: Artifact, name: str, threads: int) -> Backend:
     check_graph(data, where, entry.role, blocks.number * blocks.size)
     with ceiling(allowance(len(data), threads)):
         backend = OrtCpu(data, threads, where)
-    expected = interface(artifact.manifest, entry.role, entry.steps)
-    check_interface(expected, backend.inputs, backend.outputs, where)
+    check_interface(artifact.manifest, entry, backend, where)
     return backend
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from luminanet.interface import IMAGE_SHAPE
 from serving.errors import ImageError
-from serving.models.interface import IMAGE_SHAPE
 from serving.pictures.colours import in_srgb
 from serving.pictures.containers import claimed_size, essential
 from serving.pictures.orientation import upright

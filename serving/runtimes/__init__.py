@@ -1,1 +1,2 @@
-"""The narrow door to what computes graphs: onnxruntime_cpu, tensorrt_gpu, cuda."""
+"""The narrow door to what computes graphs: backend (what one is), onnxruntime_cpu, tensorrt_gpu,
+cuda."""

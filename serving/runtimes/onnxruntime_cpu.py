@@ -1,44 +1,13 @@
-"""The one narrow door to an inference runtime: graph bytes in, bound computations out.
+"""onnxruntime on the CPU, as a Backend."""
 
-A backend tells its inputs and outputs and binds arrays to them; a bound computation is called
-without arguments and reads and writes those arrays in place. Another runtime (CUDA, TensorRT)
-is another class with `name`, `inputs`, `outputs` and `bind`. ByBatch is several of them that share
-the batch sizes.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
 from luminanet.errors import ArtifactError, MissingExtraError
+from luminanet.interface import Arrays, Tensor
 from luminanet.untrusted import line
-
-Arrays = Mapping[str, NDArray[Any]]
-Step = Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An input or output of a graph; a dimension that is None is free."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
-
-    def __str__(self) -> str:
-        dims = ", ".join("?" if dim is None else str(dim) for dim in self.shape)
-        return f"{self.name} {self.dtype}[{dims}]"
-
-
-class Backend(Protocol):
-    name: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-
-    def bind(self, inputs: Arrays, outputs: Arrays) -> Step:
-        """A computation over these very arrays: C-contiguous, and one may be in both."""
+from serving.runtimes.backend import Step
 
 
 class OrtCpu:
@@ -80,21 +49,6 @@ class OrtCpu:
         """A runtime value in the memory of `array`, which it keeps alive."""
         assert array.flags.c_contiguous, "a strided array would be copied, not shared"
         return self._value(array)
-
-
-class ByBatch:
-    """Graphs of one network and interface; each computes the batches from its smallest one on."""
-
-    def __init__(self, backends: Mapping[int, Backend]) -> None:
-        """`backends`: smallest batch -> backend."""
-        self._from = sorted(backends.items())
-        first = self._from[0][1]
-        self.name, self.inputs, self.outputs = first.name, first.inputs, first.outputs
-
-    def bind(self, inputs: Arrays, outputs: Arrays) -> Step:
-        batch = len(next(iter(outputs.values())))
-        fitting = [backend for least, backend in self._from if least <= batch]
-        return (fitting[-1] if fitting else self._from[0][1]).bind(inputs, outputs)
 
 
 def _tensor(node: Any) -> Tensor:

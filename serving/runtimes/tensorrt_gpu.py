@@ -1,4 +1,4 @@
-"""The same narrow door to a GPU: a TensorRT plan behind onnxruntime_cpu.py's Backend.
+"""The same narrow door to a GPU: a TensorRT plan behind backend.py's Backend.
 
 Every bound computation owns device buffers and an execution context of one batch size, copies its
 arrays in, replays a CUDA graph (recorded in its first call, after one plain run) and copies the
@@ -27,8 +27,9 @@ from luminanet.artifact.tensorrt_plan import (
     read_plan,
 )
 from luminanet.errors import ArtifactError, DeviceError
+from luminanet.interface import Arrays, Tensor
+from serving.runtimes.backend import Step
 from serving.runtimes.cuda import Cuda, Owned
-from serving.runtimes.onnxruntime_cpu import Arrays, Step, Tensor
 
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 

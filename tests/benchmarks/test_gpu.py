@@ -9,7 +9,9 @@ from luminanet.artifact.directory import Artifact
 from luminanet.artifact.gpu import find_gpu
 from luminanet.artifact.manifest import MODEL
 from luminanet.errors import DeviceError, MissingExtraError
-from serving.runtimes.onnxruntime_cpu import Arrays, OrtCpu, Step
+from luminanet.interface import Arrays
+from serving.runtimes.backend import Step
+from serving.runtimes.onnxruntime_cpu import OrtCpu
 from tests.nets import write_tiny_artifacts
 
 

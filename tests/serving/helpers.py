@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 
 from luminanet.artifact.manifest import Family, Manifest, Task
+from luminanet.interface import Arrays, Tensor
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling
 from luminanet.tokenizer import TextStream
@@ -23,7 +24,7 @@ from serving.engines.sequences import Drawn
 from serving.engines.text import Generation, Piece, TextEngine
 from serving.metrics import Metrics, TextMetrics
 from serving.models.load import Models
-from serving.runtimes.onnxruntime_cpu import Arrays, Backend, Step, Tensor
+from serving.runtimes.backend import Backend, Step
 from serving.server import DrainingServer, listen, make_server
 from serving.service import Service
 from serving.settings import Settings

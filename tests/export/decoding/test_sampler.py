@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from export.decoding.counter_rng import counter, uniform_logs
 from export.decoding.sampler import Sampler, tokens
 from export.graph.builder import Graph
+from export.graph.declare import sizes
 from export.graph.region import Region
+from luminanet.interface import SAMPLER
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import INPUTS, SEED, Sampling, Token, blocks, choose, uniform
 
@@ -25,6 +27,8 @@ def model(vocab_size: int) -> onnx.ModelProto:
     graph.input("logits", np.float32, ["batch", vocab_size])
     graph.input("seen", np.int64, ["batch", "length"])
     graph.input("step", np.int64, [])
+    for tensor in SAMPLER:
+        graph.input(tensor.name, tensor.dtype, sizes(tensor))
     sampler = Sampler(graph, vocab_size, graph.constant("steps", np.array(4)))
     ids, logs = sampler.choose(graph, "step/", "logits", "seen", "step")
     tokens(graph, ids, logs, "ids")

@@ -16,7 +16,6 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from export.checks.assess import Net, answer, assess, check
-from export.checks.verify import empty_cache
 from export.gpt2.cached import unroll_gpt2
 from export.graph.builder import Graph
 from export.network.lowerings import Form
@@ -26,6 +25,7 @@ from export.precisions.cpu import dynamic, weight_only
 from export.precisions.half import BFLOAT16, FLOAT16, half
 from export.precisions.qdq import Ranges, calibrate
 from export.precisions.rewrite import Change, graphs, rewrite
+from luminanet import interface
 from luminanet.artifact.manifest import Precision
 from luminanet.errors import ExportError, VerificationError
 from luminanet.fields import ImageInput, Interval, Patch, TextInput
@@ -82,12 +82,8 @@ def inputs_of(kind: str, rows: int = 12) -> NDArray[Any]:
     return rng.integers(0, 600, (rows, 32 if kind == "text" else 8))
 
 
-def feeds_of(kind: str, net: Any) -> dict[str, NDArray[Any]]:
-    inputs = inputs_of(kind)
-    if kind == "gpt2":
-        past = np.zeros(len(inputs), np.int32)
-        return {"token_ids": inputs, "past_lengths": past, **empty_cache(net, len(inputs))}
-    return {"images" if kind == "image" else "token_ids": inputs}
+def feeds_of(kind: str, net: Net) -> dict[str, NDArray[Any]]:
+    return interface.of(net).feeds(inputs_of(kind))
 
 
 def run(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -320,7 +316,8 @@ def test_a_nested_graph_is_valid_in_its_own_precision(precision: Precision) -> N
 def test_emulated_half_precision_is_what_the_onnx_reference_computes(
     precision: Precision, kind: str
 ) -> None:
-    model, feeds = graph_of(NETS[kind]()), feeds_of(kind, None)
+    net = NETS[kind]()
+    model, feeds = graph_of(net), feeds_of(kind, net)
     (expected,) = ReferenceEvaluator(convert(model, precision)).run(None, feeds)
     (found,) = run(runnable(model, precision), feeds)
     (full,) = run(model, feeds)
@@ -331,7 +328,8 @@ def test_emulated_half_precision_is_what_the_onnx_reference_computes(
 
 
 def test_onnxruntime_runs_fp16_and_agrees_with_its_emulation() -> None:
-    model, feeds = graph_of(image_net()), feeds_of("image", None)
+    net = image_net()
+    model, feeds = graph_of(net), feeds_of("image", net)
     (found,) = run(convert(model, Precision.FP16), feeds)
     (expected,) = run(runnable(model, Precision.FP16), feeds)
     assert apart(found, expected) < 1e-3

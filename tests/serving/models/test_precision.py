@@ -15,10 +15,11 @@ from luminanet.artifact.manifest import Family
 from luminanet.errors import ArtifactError
 from luminanet.fields import ImageInput, Patch
 from luminanet.gpt2 import Gpt2Config
+from luminanet.interface import Arrays, Tensor
 from luminanet.topology import Cluster, Connection, Topology
 from serving.engines.images import ImageBatch
 from serving.models.load import Models, load
-from serving.runtimes.onnxruntime_cpu import Arrays, Backend, ByBatch, Step, Tensor
+from serving.runtimes.backend import Backend, ByBatch, Step
 from tests.nets import (
     LABELS,
     random_gpt2,
