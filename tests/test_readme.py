@@ -13,8 +13,6 @@ from training.presets import PRESETS
 
 PAGES = pages()
 TEXT = README.read_text("utf-8")
-COMING = ("training/evolution/operators", "export/precisions/table.py")
-"""Paths that may be named before they are there."""
 LONGEST_LINE = 130
 
 on_every_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
@@ -81,7 +79,7 @@ def test_every_link_to_a_file_leads_somewhere(page: Page) -> None:
 def test_every_path_that_is_named_exists(page: Page) -> None:
     folders = "|".join((*CODE, "docs", "pretrained", "tests"))
     for path in re.findall(rf"`((?:{folders})/[\w./-]*)`", page.text):
-        assert (ROOT / path).exists() or path.startswith(COMING), path
+        assert (ROOT / path).exists(), path
 
 
 @on_every_page
