@@ -7,7 +7,7 @@
     recalls          by the newest token, and by the newest two and three
 
 All policies choose among the same candidates. One that adds nothing to what a cluster can tell
-already (fields.widens) is none.
+already (operators/fields.widens) is none.
 """
 
 from collections.abc import Sequence

@@ -7,8 +7,8 @@ New rows of `see` start at zero. Their gradient is  seen_E^T @ d loss / d drive_
 positions, whether they are there or not; it needs no pass of its own, only the gradient of the
 drives, which is heard on the way back (Listener). What counts of it is
 
-    new         the direction that a change adds to what the cluster sees (candidates.direction);
-                its mean is taken away, because a bias can learn that
+    new         the direction that a change adds to what the cluster sees
+                (field_candidates.direction); its mean is taken away, because a bias can learn it
     in scale    per variance of what is seen there: weights that see little learn slowly anyhow
     repeated    the product of two batches' gradients, an estimate of the squared norm that is free
                 of the noise that their own squares would add
