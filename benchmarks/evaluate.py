@@ -28,7 +28,7 @@ from luminanet import interface
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import MODEL, TOKENIZER, Family, Manifest, Task
 from luminanet.errors import ArtifactError, LuminaNetError
-from luminanet.interface import LENGTHS, LOGITS, TOKENS, CacheGraphs, presents
+from luminanet.interface import IMAGES, LENGTHS, LOGITS, TOKENS, CacheGraphs, presents
 from luminanet.reference import NO_TOKEN
 from luminanet.tokenizer import Tokenizer
 from training.data.datasets import Images, Tokens, load_images, load_stories, resolve, tokenize
@@ -44,7 +44,7 @@ def classify(session: ort.InferenceSession, images: Images, manifest: Manifest) 
     for start in tqdm(range(0, len(images), BATCH), desc=manifest.name):
         part = slice(start, start + BATCH)
         pixels = images.pixels_NCYX[part].astype(np.float32) / 255
-        (logits,) = session.run([LOGITS], {"images": pixels})
+        (logits,) = session.run([LOGITS], {IMAGES: pixels})
         tally.add(logits, images.labels_N[part])
     return tally.quality(manifest)
 

@@ -39,7 +39,7 @@ from luminanet import interface
 from luminanet.artifact.manifest import Precision
 from luminanet.errors import LuminaNetError
 from luminanet.gpt2 import Gpt2Net
-from luminanet.interface import LENGTHS, LOGITS, TOKENS, presents
+from luminanet.interface import IMAGES, LENGTHS, LOGITS, TOKENS, presents
 from serving.runtimes.onnxruntime_cpu import OrtCpu
 from training.checkpoint import load
 
@@ -69,7 +69,7 @@ def random_examples() -> Examples:
     images = np.random.default_rng(0).random((2 * SYNTHETIC_IMAGES, 3, 32, 32), np.float32)
     first, rest = images[:SYNTHETIC_IMAGES], images[SYNTHETIC_IMAGES:]
     answers = np.zeros(len(rest), np.int64)
-    return Examples(rest, answers, [{"images": first}], has_task=False)
+    return Examples(rest, answers, [{IMAGES: first}], has_task=False)
 
 
 def graphs(net: Net) -> dict[str, onnx.ModelProto]:

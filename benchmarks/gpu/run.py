@@ -30,7 +30,7 @@ from luminanet.artifact.gpu import find_gpu
 from luminanet.artifact.manifest import MODEL, Family, Task
 from luminanet.artifact.tensorrt_plan import PLAN, read_plan
 from luminanet.errors import ConfigError, DeviceError, LuminaNetError, MissingExtraError
-from luminanet.interface import Arrays, Tensor
+from luminanet.interface import IMAGE_SHAPE, IMAGES, LOGITS, TOKENS, Arrays, Tensor
 from luminanet.untrusted import line
 from serving.models.load import find
 from serving.runtimes.backend import Backend, Step
@@ -103,7 +103,7 @@ def measure(
     """
     batch = len(next(iter(inputs.values())))
     logits = {name: np.zeros((batch, width), np.float32) for name in backends}
-    steps = {n: backend.bind(inputs, {"logits": logits[n]}) for n, backend in backends.items()}
+    steps = {n: backend.bind(inputs, {LOGITS: logits[n]}) for n, backend in backends.items()}
     for step in steps.values():
         step()
         step()  # the second call of a plan replays its graph for the first time
@@ -159,8 +159,8 @@ def _plan(graph: bytes, where: str) -> PlanRuntime:
 def _inputs(artifact: Artifact, batch: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     manifest = artifact.manifest
     if manifest.task is Task.CLASSIFICATION:
-        return {"images": rng.random((batch, 3, 32, 32), dtype=np.float32)}
-    return {"token_ids": rng.integers(0, manifest.vocab_size, (batch, manifest.context))}
+        return {IMAGES: rng.random((batch, *IMAGE_SHAPE), dtype=np.float32)}
+    return {TOKENS: rng.integers(0, manifest.vocab_size, (batch, manifest.context))}
 
 
 def lines(name: str, rows: Sequence[Row]) -> list[list[str]]:
