@@ -112,7 +112,7 @@ class TrainConfig:
     head_width: int = 32
     """Of a gpt2: it has width / head_width heads."""
     deviation: float = 0.02
-    """Of a gpt2's first weights; the paper's, chosen for a width of 768 and more."""
+    """Of a gpt2's first weights: the paper's; 0 for one that fits the width (baselines/gpt2.py)."""
     channel: int = 64
     seeding: str = ""
     """The topology that the run starts from (topologies.py)."""
@@ -163,8 +163,8 @@ class TrainConfig:
             raise ConfigError("a text LuminaNet alone has habits: leave out --habit-dropout")
         if self.layers < 1 or (self.layers > 1 and self.model != "gpt2"):
             raise ConfigError("layers are for a gpt2, one at least: leave out --layers")
-        if self.head_width < 1 or self.deviation <= 0:
-            raise ConfigError("heads must be 1 wide at least, and weights deviate by more than 0")
+        if self.head_width < 1 or self.deviation < 0:
+            raise ConfigError("heads must be 1 wide at least, and a deviation not be negative")
         if self.model != "gpt2" and (self.head_width, self.deviation) != (32, 0.02):
             raise ConfigError("only a gpt2 has them: leave out --head-width and --deviation")
         if self.model == "luminanet" and self.seeding not in SEEDINGS:

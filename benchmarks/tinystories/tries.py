@@ -90,19 +90,10 @@ class Tried:
         return cls(**{**raw, "what": Try(**raw["what"]), "curve": curve})
 
 
-SHIPPED = (2e-3, 3e-3, 5e-3, 8e-3, 1.2e-2)
-"""Rates for the recipe as it was shipped, at width 64."""
 WARMUP = 0.4
 SPREAD = {64: 0.07, 128: 0.05, 192: 0.04, 256: 0.035, 384: 0.03}
 """Width of a GPT-2 -> deviation of its first weights: the paper's 0.02 at a width of 768, such that
 sums over a row have the same spread (0.02 sqrt(768 / width), rounded)."""
-RATES = {
-    128: (5e-3, 8e-3, 1.2e-2),
-    384: (3e-3, 5e-3, 8e-3),
-    64: (5e-3, 8e-3, 1.2e-2),
-    256: (3e-3, 5e-3, 8e-3),
-}
-"""Width -> learning rates that are tried with both of these."""
 
 
 def mended(width: int, rate: float, **changes: Any) -> Try:
@@ -110,32 +101,43 @@ def mended(width: int, rate: float, **changes: Any) -> Try:
     return Try(GPT2, width, rate, **{"warmup": WARMUP, "deviation": SPREAD[width], **changes})
 
 
-_LISTED = (
-    *(Try(GPT2, 64, rate) for rate in SHIPPED),
+TRIES = (
+    *(Try(GPT2, 64, rate) for rate in (2e-3, 3e-3, 5e-3, 8e-3, 1.2e-2)),
     Try(GPT2, 128, 3e-3),
     Try(GPT2, 128, 3e-3, deviation=0.05),
     Try(GPT2, 128, 3e-3, warmup=0.2),
     Try(GPT2, 128, 3e-3, deviation=0.1),
-    Try(GPT2, 128, 3e-3, deviation=0.1, warmup=0.2),
     Try(GPT2, 128, 3e-3, deviation=0.05, warmup=0.2),
     Try(GPT2, 128, 5e-3, deviation=0.05, warmup=0.2),
     Try(GPT2, 128, 8e-3, deviation=0.05, warmup=0.2),
+    Try(GPT2, 128, 3e-3, deviation=0.1, warmup=0.2),
+    Try(GPT2, 384, 3e-3, deviation=0.05, warmup=0.2),
     Try(GPT2, 128, 8e-3, deviation=0.035, warmup=0.2),
     mended(128, 8e-3),
-    Try(GPT2, 384, 3e-3, deviation=0.05, warmup=0.2),
     mended(384, 3e-3, warmup=0.2),
     mended(128, 1.2e-2),
     mended(384, 5e-3),
     mended(128, 8e-3, beta2=0.95),
     Try(LUMINANET, 112, 5e-3),
+    Try(GPT2, 384, 3e-3, warmup=0.2),
+    mended(384, 3e-3),
+    mended(384, 3e-3, warmup=0.2, steps=900),
+    mended(128, 5e-3),
+    *(mended(64, rate) for rate in (8e-3, 1.2e-2, 2e-2)),
     Try(GPT2, 384, 3e-3),
-    *(mended(width, rate) for width, rates in RATES.items() for rate in rates),
+    mended(384, 2e-3),
+    mended(384, 3e-3, warmup=0.2, steps=2700),
+    mended(64, 3e-2),
+    *(mended(256, rate) for rate in (5e-3, 3e-3, 8e-3)),
+    Try(LUMINANET, 112, 8e-3),
+    Try(LUMINANET, 112, 5e-3, warmup=0.2),
     mended(128, 8e-3, weight_decay=0.01),
     mended(128, 8e-3, weight_decay=0.3),
     mended(128, 8e-3, head_width=64),
     mended(128, 8e-3, dropout=0.1),
-    Try(LUMINANET, 112, 8e-3),
     Try(LUMINANET, 112, 3e-3),
+    Try(LUMINANET, 112, 5e-3, weight_decay=0.01),
+    mended(128, 8e-3, beta2=0.99),
+    mended(128, 8e-3, final_rate=0.1),
 )
-TRIES = tuple(dict.fromkeys(_LISTED))
-"""In the order in which they are done."""
+"""In the order in which they are done; what came first decided what came later."""

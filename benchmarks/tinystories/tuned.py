@@ -26,8 +26,11 @@ def page(known: Sequence[Tried]) -> str:
         "# How well each side is tuned\n",
         "Perplexity of held-out stories, in blocks of 256 tokens, at the end of each run; nothing "
         "here has seen the validation split. All tries that were made are in the tables, no "
-        f"teacher unless named, one seed: gaps of 1 % or less are noise.\n\n{counts(known)}",
+        "teacher unless named, one seed: gaps of 1 % or less are noise. They were chosen one after "
+        f"the other, the later ones by what the earlier ones gave.\n\n{counts(known)}",
     ]
+    if rows := gains(known):
+        parts += [f"## What mending GPT-2's recipe is worth\n\n{rows}"]
     if grids := {width: tries for width, tries in by_width(known).items() if len(tries) > 1}:
         parts += [f"## Learning rate and width of GPT-2\n\n{grid(grids)}\n{rule(grids)}"]
     if curves := [tried for tried in known if len(tried.curve) > 3]:
@@ -51,6 +54,30 @@ def counts(known: Sequence[Tried]) -> str:
             shown = (f"{best.perplexity:.2f}", best.what.name)
             rows.append([side, str(steps), str(len(tries)), *shown])
     return table(["side", "steps", "tries", "best perplexity", "of"], rows)
+
+
+def gains(known: Sequence[Tried]) -> str:
+    """The best try of a GPT-2 as it was shipped, rate apart, beside the best of all; nothing
+    where one of both is missing."""
+    own = sorted((t for t in known if is_gpt2(t)), key=_size)
+    rows = []
+    for (steps, width), group in groupby(own, _size):
+        tries = list(group)
+        shipped = [t for t in tries if not t.what.changes]
+        best = min(tries, key=lambda t: t.loss)
+        if shipped and best.what.changes:
+            before = min(shipped, key=lambda t: t.loss)
+            cells = [
+                f"{t.perplexity:.2f} at {t.what.rate:g} (of {n})"
+                for t, n in ((before, len(shipped)), (best, len(tries) - len(shipped)))
+            ]
+            rows.append([str(width), str(steps), *cells, ", ".join(best.what.changes)])
+    header = ["width", "steps", "as shipped (tries)", "mended (tries)", "by"]
+    return table(header, rows) if rows else ""
+
+
+def _size(tried: Tried) -> tuple[int, int]:
+    return tried.what.steps, tried.what.width
 
 
 # ---------------------------------------------------------------------- rates and widths

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cifar10
+from benchmarks import cifar10, runs
 from benchmarks.cifar10 import main, parser
 from benchmarks.margins import Result, markdown, summarise
+from luminanet.errors import ConfigError
 from tests.datasets import write_images
 from training.data.batches import Batch, ImageSource
 from training.presets import PRESETS
@@ -72,6 +73,17 @@ def test_the_table_has_every_network_and_is_not_measured_twice(
     assert (tmp_path / "cifar10.md").read_text() == written
     assert compare(data, tmp_path, *wanted, "--steps", "4") == 2
     assert "choose another --out" in capsys.readouterr().err
+
+
+def test_a_result_of_a_version_with_fewer_options_is_still_known(tmp_path: Path) -> None:
+    config, path = PRESETS["cifar10"], tmp_path / "result.json"
+    runs.store(path, config, {"top1": 0.7})
+    body = json.loads(path.read_text())
+    del body["config"]["final_rate"]
+    path.write_text(json.dumps(body))
+    assert runs.stored(path, config) == {"top1": 0.7}
+    with pytest.raises(ConfigError, match="other settings"):
+        runs.stored(path, replace(config, final_rate=0.1))
 
 
 def test_an_interrupted_comparison_keeps_what_is_done_and_resumes(

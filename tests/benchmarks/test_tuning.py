@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.tinystories import tuning
 from benchmarks.tinystories.tries import GPT2, LUMINANET, TRIES, Tried, Try, mended
-from benchmarks.tinystories.tuned import by_width, optimum, page, power
+from benchmarks.tinystories.tuned import by_width, gains, optimum, page, power
 from tests.datasets import write_stories
 from training.data import batches
 from training.data.batches import Batch
@@ -179,6 +179,19 @@ def test_the_page_counts_the_tries_of_each_side() -> None:
     shown = page([*tries, *ours])
     assert f"| GPT-2 | 450 | 5 | 10.27 | {mended(64, 2e-3).name} |" in shown
     assert f"| LuminaNet | 450 | 2 | 9.00 | {LUMINANET}-112-0.005-450 |" in shown
+
+
+def test_what_mending_is_worth_is_shown_at_equal_width_and_steps() -> None:
+    tries = [
+        tried(Try(GPT2, 64, 3e-3), 53.0),
+        tried(Try(GPT2, 64, 5e-3), 69.0),
+        tried(mended(64, 8e-3), 29.0),
+        tried(mended(128, 8e-3), 22.0),
+        tried(mended(64, 8e-3, steps=900), 15.0),
+    ]
+    shown = gains(tries).splitlines()[2:]
+    changes = ", ".join(mended(64, 8e-3).changes)
+    assert shown == [f"| 64 | 450 | 53.00 at 0.003 (of 2) | 29.00 at 0.008 (of 1) | {changes} |"]
 
 
 def test_what_differs_from_the_usual_recipe_is_named() -> None:

@@ -15,12 +15,13 @@ from PIL import Image
 
 from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
-from luminanet.gpt2 import Gpt2Net
+from luminanet.gpt2 import Gpt2Config, Gpt2Net
 from tests.damage import flip_a_bit
 from training.checkpoint import load
 from training.data import batches
 from training.data.batches import Batch
 from training.presets import PRESETS
+from training.run.task import build, prepare
 from training.step.trainer import MIN_RATE, Trainer
 from training.train import command_of, main
 
@@ -54,7 +55,7 @@ def words(preset: str, data: Path, out: Path) -> list[str]:
         ("gpt2", {"warmup": 1.0}, "between 0 and 1"),
         ("gpt2", {"beta2": 1.0}, "between 0 and 1"),
         ("gpt2", {"head_width": 0}, "1 wide at least"),
-        ("gpt2", {"deviation": 0.0}, "more than 0"),
+        ("gpt2", {"deviation": -0.1}, "not be negative"),
         ("tinystories", {"head_width": 64}, "only a gpt2"),
         ("cifar10", {"deviation": 0.04}, "only a gpt2"),
         ("cifar10", {"habit_dropout": 0.1}, "leave out --habit-dropout"),
@@ -274,8 +275,17 @@ def test_heads_of_a_gpt2_are_as_wide_as_asked_for(data: Path, tmp_path: Path) ->
     net = load(tmp_path / "ckpt.pt").net
     assert isinstance(net, Gpt2Net)
     assert net.config.heads == 2
-    spread = net.tensors["wpe.weight"].std()
-    assert 0.03 < spread < 0.05
+    assert net.tensors["wpe.weight"].std() == pytest.approx(0.04, rel=0.1)
+
+
+def test_first_weights_of_a_gpt2_fit_its_width_if_asked_to(data: Path) -> None:
+    fitting = replace(PRESETS["gpt2"], vocab_size=300, context=16, deviation=0.0)
+    task = prepare(fitting, data, None)
+    for width, spread in ((768, 0.02), (192, 0.04), (48, 0.08)):
+        sizes = Gpt2Config(300, 16, width, heads=1)
+        net = build(replace(task, first_net=sizes), fitting).freeze()
+        assert isinstance(net, Gpt2Net)
+        assert net.tensors["wte.weight"].std() == pytest.approx(spread, rel=0.03)
 
 
 def test_training_learns_and_leaves_a_record(data: Path, tmp_path: Path) -> None:

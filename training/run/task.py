@@ -7,7 +7,7 @@ import torch
 
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config
-from training.baselines.gpt2 import Gpt2
+from training.baselines.gpt2 import Gpt2, fitting
 from training.baselines.registry import BASELINES, Baseline, Recipe
 from training.config import TrainConfig
 from training.data.batches import ImageSource, Source, TextSource
@@ -83,7 +83,8 @@ def build(task: Task, config: TrainConfig) -> Model:
     first = task.first_net
     match first:
         case Gpt2Config():
-            return Gpt2(first, config.seed, config.dropout, config.deviation)
+            deviation = config.deviation or fitting(first.width)
+            return Gpt2(first, config.seed, config.dropout, deviation)
         case Recipe():
             return Baseline(first, config.seed)
         case FrozenNet():
