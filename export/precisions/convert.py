@@ -34,7 +34,8 @@ def runnable(
     It has no kernels for most of fp16 and bf16: there, weights and results are rounded to the
     type, and computed with in float32.
     """
-    return TABLE[precision].runnable(model, _means(precision, calibration))
+    row = TABLE[precision]
+    return (row.runnable or row.convert)(model, _means(precision, calibration))
 
 
 def _means(precision: Precision, calibration: Ranges | None, how: Rounding = OURS) -> Means:

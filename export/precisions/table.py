@@ -56,8 +56,8 @@ class Row:
     reason: str
     """One sentence for the manifest; that of float32 is why its form was chosen."""
     convert: Converter
-    runnable: Converter
-    """The same with the same rounding for onnxruntime on a CPU, if that cannot run the graph."""
+    runnable: Converter | None = None
+    """The same with the same rounding for onnxruntime on a CPU, where that cannot run the graph."""
     from_batch: int = 1
     """From this batch size on it is the fastest of its word (benchmarks/precision.md)."""
     calibrated: bool = False
@@ -86,81 +86,73 @@ def _qdq(model: onnx.ModelProto, means: Means) -> onnx.ModelProto:
     return quantised(model, means.ranges)
 
 
-TABLE: Mapping[Precision, Row] = MappingProxyType(
-    {
-        row.precision: row
-        for row in (
-            Row(
-                precision=Precision.FP32,
-                word="fp32",
-                file=MODEL,
-                runtime=Runtime.ANY,
-                bound=1e-5,
-                reason="",
-                convert=_plain,
-                runnable=_plain,
-            ),
-            Row(
-                precision=Precision.INT8,
-                word="int8",
-                file="model.int8.onnx",
-                runtime=Runtime.CPU,
-                bound=0.06,
-                reason="int8 weights in blocks: fastest for single requests, and rows do not mix",
-                convert=_int8,
-                runnable=_int8,
-            ),
-            Row(
-                precision=Precision.INT8_BATCH,
-                word="int8",
-                file="model.int8-batch.onnx",
-                runtime=Runtime.CPU,
-                bound=0.06,
-                reason="int8 products of a whole batch: fastest from a few rows on",
-                convert=_int8_batch,
-                runnable=_int8_batch,
-                from_batch=4,
-            ),
-            Row(
-                precision=Precision.FP16,
-                word="fp16",
-                file="model.fp16.onnx",
-                runtime=Runtime.TENSORRT,
-                bound=0.002,
-                reason="half the bytes, for TensorRT",
-                convert=_half(FLOAT16),
-                runnable=_half(FLOAT16, emulated=True),
-            ),
-            Row(
-                precision=Precision.BF16,
-                word="bf16",
-                file="model.bf16.onnx",
-                runtime=Runtime.TENSORRT,
-                bound=0.02,
-                reason="half the bytes and the range of float32, for TensorRT",
-                convert=_half(BFLOAT16),
-                runnable=_half(BFLOAT16, emulated=True),
-            ),
-            Row(
-                precision=Precision.QDQ_INT8,
-                word="qdq",
-                file="model.qdq.onnx",
-                runtime=Runtime.TENSORRT,
-                bound=0.1,
-                reason="int8 with scales calibrated on real inputs, for TensorRT",
-                convert=_qdq,
-                runnable=_qdq,
-                calibrated=True,
-            ),
-        )
-    }
+ROWS = (
+    Row(
+        precision=Precision.FP32,
+        word="fp32",
+        file=MODEL,
+        runtime=Runtime.ANY,
+        bound=1e-5,
+        reason="",
+        convert=_plain,
+    ),
+    Row(
+        precision=Precision.INT8,
+        word="int8",
+        file="model.int8.onnx",
+        runtime=Runtime.CPU,
+        bound=0.06,
+        reason="int8 weights in blocks: fastest for single requests, and rows do not mix",
+        convert=_int8,
+    ),
+    Row(
+        precision=Precision.INT8_BATCH,
+        word="int8",
+        file="model.int8-batch.onnx",
+        runtime=Runtime.CPU,
+        bound=0.06,
+        reason="int8 products of a whole batch: fastest from a few rows on",
+        convert=_int8_batch,
+        from_batch=4,
+    ),
+    Row(
+        precision=Precision.FP16,
+        word="fp16",
+        file="model.fp16.onnx",
+        runtime=Runtime.TENSORRT,
+        bound=0.002,
+        reason="half the bytes, for TensorRT",
+        convert=_half(FLOAT16),
+        runnable=_half(FLOAT16, emulated=True),
+    ),
+    Row(
+        precision=Precision.BF16,
+        word="bf16",
+        file="model.bf16.onnx",
+        runtime=Runtime.TENSORRT,
+        bound=0.02,
+        reason="half the bytes and the range of float32, for TensorRT",
+        convert=_half(BFLOAT16),
+        runnable=_half(BFLOAT16, emulated=True),
+    ),
+    Row(
+        precision=Precision.QDQ_INT8,
+        word="qdq",
+        file="model.qdq.onnx",
+        runtime=Runtime.TENSORRT,
+        bound=0.1,
+        reason="int8 with scales calibrated on real inputs, for TensorRT",
+        convert=_qdq,
+        calibrated=True,
+    ),
 )
+TABLE: Mapping[Precision, Row] = MappingProxyType({row.precision: row for row in ROWS})
 assert list(TABLE) == list(Precision)
 
 WORDS: Mapping[str, tuple[Precision, ...]] = MappingProxyType(
     {
-        word: tuple(row.precision for row in TABLE.values() if row.word == word)
-        for word in dict.fromkeys(row.word for row in TABLE.values())
+        word: tuple(row.precision for row in ROWS if row.word == word)
+        for word in dict.fromkeys(row.word for row in ROWS)
     }
 )
 """What can be asked for by name. The plain graph in float32 is always made."""

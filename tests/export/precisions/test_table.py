@@ -5,10 +5,8 @@ from typing import get_args
 
 import pytest
 
-from export.precisions.table import TABLE, WORDS, Row
+from export.precisions.table import ROWS, TABLE, WORDS, Row
 from luminanet.artifact.manifest import GRAPH_FILE, Precision, Runtime, Served
-
-ROWS = tuple(TABLE.values())
 
 
 def test_every_precision_has_its_row_its_word_and_a_file_of_its_own() -> None:
