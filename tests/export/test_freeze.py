@@ -11,7 +11,6 @@ import torch
 
 from export import build_engine
 from export import freeze as module
-from export.assembly import build as maker
 from export.build_engine import RTX
 from export.freeze import freeze, main
 from export.network.unroll import unroll
@@ -195,7 +194,7 @@ def test_a_graph_that_is_apart_is_not_written(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = unroll(random_weights(tiny_image_topology(), seed=1))
-    monkeypatch.setattr(maker, "unroll", lambda *_: other)
+    monkeypatch.setattr("export.network.choose.unroll", lambda *_: other)
     with pytest.raises(VerificationError):
         freeze(checkpoints[NAMES[0]], tmp_path / "out")
     assert not list(tmp_path.iterdir())
