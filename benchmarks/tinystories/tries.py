@@ -133,6 +133,8 @@ TRIES = (
     mended(128, 8e-3, dropout=0.1),
     mended(128, 8e-3, head_width=64),
     Try(LUMINANET, 112, 5e-3, warmup=0.2),
+    Try(LUMINANET, 112, 5e-3, steps=2700),
+    Try(LUMINANET, 112, 5e-3, steps=2700, warmup=0.2),
     Try(LUMINANET, 112, 8e-3),
     mended(128, 8e-3, weight_decay=0.01),
     mended(128, 8e-3, beta2=0.99),

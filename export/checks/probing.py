@@ -19,7 +19,6 @@ from luminanet.artifact import probes
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import (
     MODEL,
-    PROBES,
     GraphEntry,
     Manifest,
     Role,
@@ -107,7 +106,7 @@ def check(artifact: Artifact, provider: str = CPU) -> Iterator[Tried]:
     Raises ArtifactError for damaged files, ExportError where the provider is not there.
     """
     manifest = artifact.manifest
-    asked = read(artifact)
+    asked = probes.read(artifact)
     plain = Session(onnx.load_model_from_string(artifact.read(MODEL)), provider=provider)
     for file, entry in manifest.graphs.items():
         if entry.runtime is Runtime.TENSORRT and provider == CPU:
@@ -121,12 +120,6 @@ def check(artifact: Artifact, provider: str = CPU) -> Iterator[Tried]:
             if provider == CPU:
                 raise
             yield Tried(file, None, str(error))
-
-
-def read(artifact: Artifact) -> Probes:
-    """The probes of an artifact. Raises ArtifactError."""
-    text = artifact.read(PROBES).decode("utf-8", errors="replace")
-    return probes.from_json(text, artifact.manifest, str(artifact.directory / PROBES))
 
 
 def _ratio(

@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from luminanet.artifact.manifest import Family, GraphEntry, Manifest, Precision, Role, Task
+from luminanet.artifact.directory import Artifact
+from luminanet.artifact.manifest import PROBES, Family, GraphEntry, Manifest, Precision, Role, Task
 from luminanet.errors import ArtifactError
 from luminanet.reference import NO_TOKEN
 from luminanet.untrusted import line, mapping, parse
 
+MAX_BYTES = 1 << 26
 MAX_PROBES = 64
 MAX_DRAWN = 64
 KEYS = {"inputs", "logits", "drawn", "log_probabilities"}
@@ -61,6 +63,16 @@ class Probes:
             "log_probabilities": _rounded(self.log_probabilities),
         }
         return json.dumps(numbers, separators=(",", ":")) + "\n"
+
+
+def read(artifact: Artifact) -> Probes:
+    """The probes of an artifact. Raises ArtifactError when they are missing or damaged."""
+    where = artifact.directory / PROBES
+    entry = (artifact.manifest.files or {}).get(PROBES)
+    if entry and entry.bytes > MAX_BYTES:
+        raise ArtifactError(f"{where} is larger than {MAX_BYTES} bytes")
+    text = artifact.read(PROBES).decode("utf-8", errors="replace")
+    return from_json(text, artifact.manifest, str(where))
 
 
 def from_json(text: str, manifest: Manifest, where: str) -> Probes:

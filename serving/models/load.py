@@ -7,21 +7,21 @@ from pathlib import Path
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import (
     MANIFEST,
-    PROBES,
     TOKENIZER,
     Family,
     Manifest,
     Served,
     Task,
 )
-from luminanet.artifact.probes import Probes, from_json
+from luminanet.artifact.probes import Probes
+from luminanet.artifact.probes import read as read_probes
 from luminanet.errors import ArtifactError
 from luminanet.tokenizer import Tokenizer
 from serving.errors import RequestError
 from serving.models.selection import How, drawing, load_graphs, logits, of_one_row
 from serving.runtimes.backend import Backend
 
-MAX_TOKENIZER_BYTES = MAX_PROBES_BYTES = 1 << 26
+MAX_TOKENIZER_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _load_image(artifact: Artifact, how: How) -> ImageModel:
     if not labels or len(set(labels)) != len(labels):
         raise ArtifactError(f"{artifact.directory}: its labels are missing or repeat")
     graphs, backend = load_graphs(artifact, logits(artifact, how), how)
-    return ImageModel(artifact.manifest, backend, graphs, _probes(artifact), how.precision)
+    return ImageModel(artifact.manifest, backend, graphs, read_probes(artifact), how.precision)
 
 
 def _load_text(artifact: Artifact, how: How) -> TextModel:
@@ -161,17 +161,8 @@ def _load_text(artifact: Artifact, how: How) -> TextModel:
     if manifest.family is Family.GPT2:
         more, prompts = load_graphs(artifact, of_one_row(logits(artifact, how)), how)
         graphs = {**more, **graphs}  # in this order: a bad cache spoils what is drawn
-    asked = _probes(artifact)
+    asked = read_probes(artifact)
     return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked, prompts)
-
-
-def _probes(artifact: Artifact) -> Probes:
-    where = artifact.directory / PROBES
-    entry = (artifact.manifest.files or {}).get(PROBES)
-    if entry and entry.bytes > MAX_PROBES_BYTES:
-        raise ArtifactError(f"{where} is larger than {MAX_PROBES_BYTES} bytes")
-    text = artifact.read(PROBES).decode("utf-8", errors="replace")
-    return from_json(text, artifact.manifest, str(where))
 
 
 def _tokenizer(artifact: Artifact) -> Tokenizer:
