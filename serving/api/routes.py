@@ -43,6 +43,10 @@ FORM = {
 }
 
 
+SEED_BITS = 53
+"""Of a seed that is chosen here: readers of JSON that hold doubles give it back whole."""
+
+
 def build_router(service: Service) -> APIRouter:
     router = APIRouter()
 
@@ -56,7 +60,7 @@ def build_router(service: Service) -> APIRouter:
         """Continues a text with LuminaNet, or with the GPT-2 baseline it is compared with."""
         body = await read_json(request, GenerateRequest)
         model, engine = service.text(body.model)
-        seed = secrets.randbits(63) if body.seed is None else body.seed
+        seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
         job = _generation(body, model, service.settings, seed, request.state.arrived_s)
         engine.submit(job)
         if body.stream:

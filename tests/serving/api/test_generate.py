@@ -62,6 +62,8 @@ def test_without_a_seed_one_is_chosen_and_told(server: Running) -> None:
     body = {"prompt": PROMPT, "max_tokens": 12, "temperature": 1.5}
     first, second = (server.post("/generate", **body).json() for _ in range(2))
     assert first["seed"] != second["seed"]
+    for answer in (first, second):
+        assert answer["seed"] < 2**53, "a reader of JSON may hold it as a double"
     again = server.post("/generate", **body, seed=first["seed"]).json()
     assert again == first
 
