@@ -11,6 +11,7 @@ from typing import Any
 from luminanet.errors import ConfigError, LuminaNetError
 from training.config import TrainConfig
 from training.run.run import Interrupted
+from training.whole import replacing
 
 HERE = Path(__file__).parent
 ENDLESS = 10**9
@@ -61,9 +62,8 @@ def stored(path: Path, config: TrainConfig) -> dict[str, Any] | None:
 def store(path: Path, config: TrainConfig, result: dict[str, Any]) -> None:
     """Writes a finished run's result under a temporary name and renames it into place."""
     body = {"config": config.to_dict(), "result": result}
-    fresh = path.with_suffix(".fresh")
-    fresh.write_text(json.dumps(body, indent=2) + "\n", "utf-8")
-    fresh.replace(path)
+    with replacing(path) as file:
+        file.write((json.dumps(body, indent=2) + "\n").encode())
 
 
 def finished(work: Callable[[], str]) -> int:

@@ -42,6 +42,12 @@ class Cpu:
         return f"{self.cores} cores of {self.name} ({has})"
 
 
+def cores() -> int:
+    """CPUs that this process may use: its affinity."""
+    affine = getattr(os, "sched_getaffinity", None)
+    return len(affine(0)) if affine else os.cpu_count() or 1
+
+
 def cpu(info: Path = CPUINFO) -> Cpu:
     """The CPU of this machine. Never fails: what is not known is left out."""
     try:
@@ -53,10 +59,9 @@ def cpu(info: Path = CPUINFO) -> Cpu:
         name, _, value = line.partition(":")
         fields.setdefault(name.strip().lower(), value.strip())
     flags = set((fields.get("flags") or fields.get("features") or "").split())
-    affine = getattr(os, "sched_getaffinity", None)
     return Cpu(
         name=fields.get("model name") or platform.processor() or platform.machine(),
-        cores=len(affine(0)) if affine else os.cpu_count() or 1,
+        cores=cores(),
         features=tuple(name for name, any_of in FLAGS.items() if flags & any_of),
     )
 

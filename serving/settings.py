@@ -1,13 +1,13 @@
 """Every knob of the server: flags of `python -m serving`, or LUMINANET_* variables."""
 
 import math
-import os
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from luminanet import machine
 from luminanet.artifact.manifest import Served
 
 
@@ -104,8 +104,7 @@ class Settings(BaseSettings):
 
 def available_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """CPUs that this process may use: its affinity, capped by the container's quota (cgroup v2)."""
-    affine = getattr(os, "sched_getaffinity", None)
-    cpus = len(affine(0)) if affine else os.cpu_count() or 1
+    cpus = machine.cores()
     try:
         granted_us, period_us = map(float, quota.read_text().split())
     except (OSError, ValueError):  # no cgroup v2, or "max 100000": no quota

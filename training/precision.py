@@ -21,12 +21,12 @@ def native(device: torch.device) -> str:
     return BF16 if has else FP32
 
 
-def products(device: torch.device, precision: str) -> torch.autocast:
-    """A context in which products are computed in `precision`, one of PRECISIONS."""
-    dtype = dtype_of(device, precision)
+def products(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """A context in which products are computed in float32 or bfloat16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16)
 
 
 def dtype_of(device: torch.device, precision: str) -> torch.dtype:
+    """Of one of PRECISIONS. To be asked once: `auto` reads what the CPU has."""
     chosen = native(device) if precision == AUTO else precision
     return torch.bfloat16 if chosen == BF16 else torch.float32

@@ -29,6 +29,7 @@ from training.data.datasets import resolve
 from training.run.run import Run
 from training.run.task import prepare
 from training.train import command_of
+from training.whole import replacing
 
 HERE = Path(__file__).parent
 FIGURES, PAGE = "tuning.json", "tuning.md"
@@ -105,10 +106,9 @@ def read(path: Path) -> list[Tried]:
 
 def write(path: Path, known: Sequence[Tried]) -> None:
     """Under a temporary name first, so that an end in between loses nothing."""
-    fresh = path.with_suffix(".fresh")
     lines = ",\n".join(json.dumps(asdict(tried)) for tried in known)
-    fresh.write_text(f'{{"tries": [\n{lines}\n]}}\n', "utf-8")
-    fresh.replace(path)
+    with replacing(path) as file:
+        file.write(f'{{"tries": [\n{lines}\n]}}\n'.encode())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from training.baselines.registry import Baseline, thaw
 from training.checkpoint import load as load_checkpoint
 from training.checkpoint import load_baseline
 from training.data.batches import ImageSource, scale
-from training.precision import AUTO, products
+from training.precision import AUTO, dtype_of, products
 
 VIEWS = 4
 BATCH = 500
@@ -69,7 +69,7 @@ def answers(
     generator = torch.Generator().manual_seed(source.config.seed)
     teacher.to(device).eval()
     found = []
-    with torch.no_grad(), products(device, precision):
+    with torch.no_grad(), products(device, dtype_of(device, precision)):
         for padded in torch.split(source.padded, BATCH):
             views = [scale(source.crop(padded, generator)).to(device) for _ in range(VIEWS)]
             chances = [teacher(view).float().softmax(-1).cpu() for view in views]

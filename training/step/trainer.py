@@ -63,6 +63,8 @@ class Trainer:
         teacher: Gpt2 | None = None,
     ) -> None:
         self.config, self.device, self.world = config, device, world
+        self.dtype = dtype_of(device, config.precision)
+        """Of products."""
         self.teacher = teacher.to(device).eval() if teacher else None
         """Of text; the answers of an image's teacher come with the batches."""
         self.step = 0
@@ -172,8 +174,7 @@ class Trainer:
         if self.config.is_text:
             taught = self._taught(batch) if self.teacher else None
             output, share = self._output(batch, probe), self.config.distill
-            dtype = dtype_of(self.device, self.config.precision)
-            return cross_entropy(output, targets, taught, share, dtype)
+            return cross_entropy(output, targets, taught, share, self.dtype)
         return F.cross_entropy(self.logits(batch, probe), targets, label_smoothing=smoothing)
 
     def logits(self, batch: Batch, probe: Tensor | None = None) -> Tensor:
@@ -192,7 +193,7 @@ class Trainer:
         return out.float().flatten(0, -2)
 
     def _products(self) -> torch.autocast:
-        return products(self.device, self.config.precision)
+        return products(self.device, self.dtype)
 
     def _output(self, batch: Batch, probe: Tensor | None) -> Output:
         assert is_text(self.model)
