@@ -77,6 +77,32 @@ Score = Callable[[NDArray[np.int64]], Scores]
 
 def evaluate(model: TextModel, ids_N: NDArray[Any]) -> TextQuality:
     """Raises DataError when the stream is too short, or the model sees less than a block."""
+    nats_KT, hits_KT, tokens_KU = judged(model, ids_N)
+    bytes_KT = spelled(model.tokenizer)[tokens_KU[:, 1:]]
+
+    def figures(rows: slice, columns: slice) -> Figures:
+        nats = nats_KT[rows, columns]
+        bits = nats.sum() / math.log(2)
+        return Figures(
+            tokens=nats.size,
+            loss=float(nats.mean()),
+            bits_per_byte=float(bits / bytes_KT[rows, columns].sum()),
+            top1=float(hits_KT[rows, columns].mean()),
+        )
+
+    every, apart = slice(None), slice(None, None, 2)
+    return TextQuality(
+        full=figures(every, slice(HALF, None)),
+        blocks=figures(apart, every),
+        positions={f"{a}-{b - 1}": figures(apart, slice(a, b)) for a, b in POSITIONS},
+    )
+
+
+def judged(
+    model: TextModel, ids_N: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[Any]]:
+    """Nats and hits [K, T] of the last T tokens of each block, and the blocks [K, U]. Raises
+    DataError when the stream is too short, or the model sees less than a block."""
     if model.family is Family.GPT2 and model.context < BLOCK:
         raise DataError(
             f"{model.name} has a context of {model.context}, and {BLOCK} are needed: train it with "
@@ -100,24 +126,7 @@ def evaluate(model: TextModel, ids_N: NDArray[Any]) -> TextQuality:
             parts.append(score(tokens_KU[start : start + AT_ONCE].astype(np.int64)))
             bar.update(parts[-1][0].size)
     nats_KT, hits_KT = (np.concatenate(part) for part in zip(*parts, strict=True))
-    bytes_KT = spelled(model.tokenizer)[tokens_KU[:, 1:]]
-
-    def figures(rows: slice, columns: slice) -> Figures:
-        nats = nats_KT[rows, columns]
-        bits = nats.sum() / math.log(2)
-        return Figures(
-            tokens=nats.size,
-            loss=float(nats.mean()),
-            bits_per_byte=float(bits / bytes_KT[rows, columns].sum()),
-            top1=float(hits_KT[rows, columns].mean()),
-        )
-
-    every, apart = slice(None), slice(None, None, 2)
-    return TextQuality(
-        full=figures(every, slice(HALF, None)),
-        blocks=figures(apart, every),
-        positions={f"{a}-{b - 1}": figures(apart, slice(a, b)) for a, b in POSITIONS},
-    )
+    return nats_KT, hits_KT, tokens_KU
 
 
 def through_torch(model: TextModel) -> Score:

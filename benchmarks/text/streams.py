@@ -3,6 +3,7 @@
 validation    for final figures
 held-out      the share of the training stories that no run of a preset has trained on: for
               choices, so that what is chosen was not chosen by the figures it is shown with
+training      the rest of the training stories: for counts, not for figures
 """
 
 import tempfile
@@ -18,8 +19,9 @@ from training.data.corpus import open_corpus
 from training.data.datasets import load_stories, tokenize
 from training.presets import PRESETS
 
-VALIDATION, HELD_OUT = "validation", "held-out"
+VALIDATION, HELD_OUT, TRAINING = "validation", "held-out", "training"
 SPLITS = (VALIDATION, HELD_OUT)
+"""What models are judged by."""
 PRESET = "tinystories"
 
 
@@ -46,4 +48,5 @@ class Streams:
             path = Path(made) / TOKENIZER
             path.write_text(tokenizer, "utf-8")
             ids_N = open_corpus(self._folder, path, 0, None).tokens.ids_N
-        return ids_N[-held_out_tokens(len(ids_N), PRESETS[PRESET]) :]
+        kept = held_out_tokens(len(ids_N), PRESETS[PRESET])
+        return ids_N[:-kept] if self.split == TRAINING else ids_N[-kept:]
