@@ -16,7 +16,7 @@ from export.graph.declare import declare
 from export.network.batched import Shared
 from export.network.echoes import add_echoes, add_habits
 from export.network.fused import Block
-from export.network.gate_matrix import Bus, Concatenated
+from export.network.gate_matrix import Bus
 from export.network.inputs import image_views, of_raw_pixels, text_views
 from export.network.lowerings import Form, Hidden, Scope
 from export.network.projection import Sight
@@ -30,7 +30,6 @@ from luminanet.interface import IMAGES, LOGITS, TOKENS
 from luminanet.reference import NORM_EPSILON
 
 TWO_PASSES: Mapping[Form, type[TwoPass]] = {
-    Form.CONCAT: Concatenated,
     Form.BUS: Bus,
     Form.SHARED: Shared,
     Form.BLOCK: Block,
