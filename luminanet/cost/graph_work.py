@@ -16,7 +16,7 @@ from luminanet.cost import lowerings
 from luminanet.cost.macs import macs
 from luminanet.cost.model import Work
 from luminanet.errors import TopologyError
-from luminanet.fields import NEWEST, Recall, TextInput, View, is_pooled, view_of
+from luminanet.fields import NEWEST, Recall, TextInput, View, in_order, is_pooled, view_of
 from luminanet.schedule import Plan, planned
 from luminanet.topology import Topology
 
@@ -65,10 +65,7 @@ def _seeing(topology: Topology, shape: TextInput, views: Iterable[View]) -> Work
     single = [[f for f in view if not is_pooled(f)] for view in distinct]
     pooled = [[f for f in view if is_pooled(f)] for view in distinct]
     looking, wanted = sum(map(bool, single)), {tuple(fields) for fields in pooled if fields}
-    reach, is_cut = (
-        topology.pooled_reach,
-        bool(wanted) and wanted != {tuple(sorted(topology.pooled))},
-    )
+    reach, is_cut = topology.pooled_reach, bool(wanted - {tuple(in_order(topology.pooled))})
     looked = 3 + (looking > 1) if looking else 0
     summed = 3 + (reach < shape.window) + is_cut if wanted else 0
     parts = [bool(s) + (len(p) if is_cut else bool(p)) for s, p in zip(single, pooled, strict=True)]

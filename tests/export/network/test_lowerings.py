@@ -12,8 +12,8 @@ from export.checks.timing import example, interleaved
 from export.freeze import main
 from export.graph.count import macs, work_of
 from export.network.choose import MEASURE, NAMES, best, choose, graphs
-from export.network.inputs import embedding_table
 from export.network.lowerings import Form
+from export.network.text_inputs import embedding_table
 from export.network.unroll import unroll
 from luminanet.cost import macs as cost
 from luminanet.errors import ExportError
