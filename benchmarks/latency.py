@@ -22,8 +22,9 @@ from benchmarks.report import provenance, table
 from export.checks.timing import example, interleaved, onnxruntime_call
 from export.network.lowerings import Form
 from export.network.unroll import unroll
-from luminanet.cost.graph_work import FORMS, Work, work
-from luminanet.cost.latency import MEASURED, Coefficients, Model, counts, predict_us, write
+from luminanet.cost.graph_work import FORMS, work
+from luminanet.cost.latency import predict_us
+from luminanet.cost.model import LATENCY_MODEL, Coefficients, Model, Work, write
 from luminanet.errors import LuminaNetError
 from luminanet.fields import Interval, Recall, TextField, TextInput
 from luminanet.topology import Activation, Cluster, Connection, Topology
@@ -156,7 +157,7 @@ def fit(timed: Sequence[Timed]) -> Model:
 
 def explain(works: Sequence[Work], times_us: Sequence[float]) -> Coefficients:
     """Least squares of relative errors, without negative coefficients."""
-    rows = np.array([counts(done) for done in works]) / (np.array(times_us)[:, None] * 1000)
+    rows = np.array([done.counts for done in works]) / (np.array(times_us)[:, None] * 1000)
     found = nonnegative(rows, np.ones(len(rows)))
     return Coefficients(*(round(float(x), 3) for x in found))
 
@@ -220,14 +221,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
     parser.add_argument("--networks", type=int, default=54, help="random networks (default 54)")
     parser.add_argument("--sweeps", type=int, default=SWEEPS, help=f"default {SWEEPS}")
-    parser.add_argument("--json", type=Path, default=MEASURED, help="where the model goes")
+    parser.add_argument("--json", type=Path, default=LATENCY_MODEL, help="where the model goes")
     parser.add_argument("--page", type=Path, default=PAGE, help="where the report goes")
     arguments = parser.parse_args(argv)
     try:
         networks = [random_text(seed) for seed in range(max(arguments.networks, 2 * OTHERS))]
         timed = measure(networks, max(arguments.sweeps, 1))
         model = fit(split(timed)[0])
-        arguments.json.write_text(write(model, "onnxruntime CPU, one thread"), "utf-8")
+        arguments.json.write_text(write(model), "utf-8")
         page = report(model, timed)
         print(page)
         title = "# Predicted latency against measured\n\n"

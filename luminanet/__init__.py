@@ -8,7 +8,7 @@ Reading order:
     frozen       a topology with its weights
     reference    the oracle: the two-pass forward in numpy
     schedule     which visits of the two passes matter
-    cost/        multiply-accumulates, what a graph makes a runtime do, predicted latency
+    cost/        work: multiply-accumulates, what a graph makes a runtime do; predicted latency
     tokenizer    byte-level BPE
     sampling     the oracle of the sampler (Gumbel-max): logits -> a token
     gpt2         the baseline, and its reference

@@ -1,8 +1,10 @@
 """What a network takes in, and the fields of it that clusters see."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
-from typing import Any, TypeGuard
+from dataclasses import fields as attributes
+from typing import Any, TypeGuard, TypeVar
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,15 +22,47 @@ class Patch:
         return len(self.channels) * self.height * self.width
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Interval:
-    """The lags [start, stop) of a text window; lag 0 is the last token.
+class Lags(ABC):
+    """A text field at lags that are known beforehand; lag 0 is the last token. One lag is that
+    token's embedding; more are pooled: sum / sqrt(how many)."""
 
-    One lag is that token's embedding; more are pooled: sum / sqrt(stop - start).
-    """
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def lags(self) -> range:
+        """Rising; not empty."""
+
+    @property
+    def reach(self) -> int:
+        """How many of the newest tokens to look at."""
+        return self.lags[-1] + 1
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """In a graph."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Interval(Lags):
+    """The lags [start, stop) of a text window."""
 
     start: int
     stop: int
+
+    @property
+    def lags(self) -> range:
+        return range(self.start, self.stop)
+
+    @property
+    def name(self) -> str:
+        return f"lags{self.start}-{self.stop - 1}"
+
+    def refuse(self, window: int) -> str | None:
+        """Why no cluster sees it in a window of so many tokens, or None."""
+        inside = 0 <= self.start < self.stop <= window
+        return None if inside else f"not an interval inside the window of {window} lags"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,32 +72,42 @@ class Recall:
 
     order: int
 
+    def refuse(self, window: int) -> str | None:
+        """Why no cluster sees it in a window of so many tokens, or None."""
+        return None if 1 <= self.order < window else f"no recall by 1 to {window - 1} tokens"
 
-TextField = Interval | Recall
+
+LagField = Interval
+"""All kinds of Lags."""
+TextField = LagField | Recall
+"""A field at known lags, or of a token that is found by what the window holds."""
+TEXT_FIELDS: tuple[type[TextField], ...] = (Interval, Recall)
+"""In the order in which fields are sorted. Each is told from the others by its attributes."""
+Kind = TypeVar("Kind", bound=TextField)
 Field = Patch | TextField
 View = tuple[Field, ...]
 """What is seen together, in the order in which it lies side by side."""
 
 
 def view_of(fields: Iterable[Field]) -> View:
-    """Distinct fields, pooled intervals last."""
+    """Distinct fields, pooled ones last."""
     return tuple(sorted(dict.fromkeys(fields), key=is_pooled))
 
 
-def is_pooled(field: Field) -> TypeGuard[Interval]:
+def is_pooled(field: Field) -> TypeGuard[LagField]:
     """Whether it is a sum over lags, rather than the embedding of one token."""
-    return isinstance(field, Interval) and field.stop - field.start > 1
+    return isinstance(field, Lags) and len(field.lags) > 1
 
 
 NEWEST: View = (Interval(0, 1),)
 
 
-def order_of(field: TextField) -> tuple[bool, tuple[int, ...]]:
-    """A sorting key: intervals by their lags, then what is recalled."""
-    return isinstance(field, Recall), astuple(field)
+def order_of(field: TextField) -> tuple[int, tuple[int, ...]]:
+    """A sorting key: by kind, and by what each kind tells."""
+    return TEXT_FIELDS.index(type(field)), astuple(field)
 
 
-def in_order(fields: Iterable[TextField]) -> list[TextField]:
+def in_order(fields: Iterable[Kind]) -> list[Kind]:
     return sorted(fields, key=order_of)
 
 
@@ -116,13 +160,13 @@ class TextInput:
 
     @property
     def echo_reach(self) -> int:
-        """How many of the newest tokens are in an interval that is echoed."""
-        return max((field.stop for field in self.echoes if isinstance(field, Interval)), default=0)
+        """How many of the newest tokens echoes at known lags look at."""
+        return max((field.reach for field in self.echoes if isinstance(field, Lags)), default=0)
 
     @property
     def echoed(self) -> int:
-        """How many tokens echoes see: those, and what is recalled."""
-        return self.echo_reach + sum(isinstance(field, Recall) for field in self.echoes)
+        """How many tokens echoes see: those, and one for each other echo."""
+        return self.echo_reach + sum(not isinstance(field, Lags) for field in self.echoes)
 
     def inputs(self, field: Field) -> int:
         return 0 if isinstance(field, Patch) else self.embedding
@@ -131,11 +175,7 @@ class TextInput:
         """Why `field` cannot be seen by a cluster of this network, or None."""
         if isinstance(field, Patch):
             return "a text cluster sees intervals of lags, or recalls"
-        if isinstance(field, Recall):
-            inside = 1 <= field.order < self.window
-            return None if inside else f"no recall by 1 to {self.window - 1} tokens"
-        inside = 0 <= field.start < field.stop <= self.window
-        return None if inside else f"not an interval inside the window of {self.window} lags"
+        return field.refuse(self.window)
 
 
 # ---------------------------------------------------------------------- storage
@@ -148,4 +188,7 @@ def text_input(raw: dict[str, Any]) -> TextInput:
 
 def text_field(raw: dict[str, Any]) -> TextField:
     """What `asdict` made of it; raises TypeError otherwise."""
-    return Recall(**raw) if "order" in raw else Interval(**raw)
+    for kind in TEXT_FIELDS:
+        if {attribute.name for attribute in attributes(kind)} == set(raw):
+            return kind(**raw)
+    raise TypeError(f"{raw} is no field of a text cluster")

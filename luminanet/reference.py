@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from luminanet.fields import ImageInput, Interval, Patch, TextField, TextInput
+from luminanet.fields import ImageInput, Interval, LagField, Lags, Patch, TextField, TextInput
 from luminanet.frozen import (
     HASH,
     SALIENCE_RATE,
@@ -144,7 +144,7 @@ def field_indices(cluster: Cluster, shape: ImageInput) -> NDArray[np.int64]:
 
 def look(field: TextField, tokens_BW: NDArray[Any], table_VE: Array) -> Array:
     """[B, E]: what a field sees of a window, in the rows of a table."""
-    if isinstance(field, Interval):
+    if isinstance(field, Lags):
         return pool(_rows(table_VE, tokens_BW)[:, ::-1], field)
     return _rows(table_VE, recall(tokens_BW, field.order))
 
@@ -153,11 +153,11 @@ def _rows(table_VE: Array, tokens: NDArray[Any]) -> Array:
     return np.where(tokens[..., None] == NO_TOKEN, 0.0, table_VE[tokens])
 
 
-def pool(by_lag_BWE: Array, interval: Interval) -> Array:
-    """[B, E]: the sum over an interval of lags, divided by the root of its length."""
-    length = interval.stop - interval.start
-    total: Array = by_lag_BWE[:, interval.start : interval.stop].sum(1) / math.sqrt(length)
-    return total
+def pool(by_lag_BWE: Array, field: LagField) -> Array:
+    """[B, E]: the sum over the lags of a field, divided by the root of their number."""
+    lags = field.lags
+    seen_BLE = by_lag_BWE[:, lags.start : lags.stop : lags.step]
+    return np.asarray(seen_BLE.sum(1) / math.sqrt(len(lags)))
 
 
 def recall(tokens_BW: NDArray[Any], order: int) -> NDArray[np.int64]:

@@ -4,6 +4,8 @@ The reference visits every cluster twice. Half of that can be dead work: pass 2 
 pass 1 heard, and pass 1 may say what nobody hears. Pure topology, no weights.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
@@ -58,6 +60,42 @@ def stages(topology: Topology) -> dict[str, Heard]:
 
     heard = schedule(topology)
     return {name: {visit: heard[visit] for visit in group} for name, group in groupby(heard, stage)}
+
+
+def sources_of(heard: Heard) -> set[Visit]:
+    """Everyone who is heard."""
+    return {source for sources in heard.values() for source in sources}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A topology and who is visited when: the stages, the visits whose messages are heard, and the
+    last one of every cluster."""
+
+    topology: Topology
+    stages: dict[str, Heard]
+    spoken: set[Visit]
+    last: set[Visit]
+
+    def width(self, visit: Visit) -> int:
+        return self.topology.cluster(visit.cluster).width
+
+    def widths(self, visits: Iterable[Visit]) -> int:
+        return sum(map(self.width, visits))
+
+    def heard_stages(self, heard: Heard) -> list[str]:
+        """The stages with a visit that is heard."""
+        sources = sources_of(heard)
+        return [name for name, visits in self.stages.items() if not sources.isdisjoint(visits)]
+
+
+def planned(topology: Topology) -> Plan:
+    found = stages(topology)
+    visits = [visit for stage in found.values() for visit in stage]
+    spoken = {source for stage in found.values() for source in sources_of(stage)}
+    # In the order of visits, so that of a cluster's two the later one stays.
+    last = {visit.cluster: visit for visit in visits}
+    return Plan(topology, found, spoken, set(last.values()))
 
 
 def _is_below(topology: Topology, source: int, target: Cluster) -> bool:

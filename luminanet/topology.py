@@ -23,6 +23,7 @@ from luminanet.fields import (
     Field,
     ImageInput,
     Interval,
+    LagField,
     Patch,
     TextField,
     TextInput,
@@ -196,15 +197,14 @@ class Topology:
         return Kind.FEEDFORWARD if lower else Kind.FEEDBACK
 
     @cached_property
-    def pooled(self) -> frozenset[Interval]:
-        """The intervals of more than one lag that clusters see."""
-        found = (interval for cluster in self.clusters for interval in cluster.intervals)
-        return frozenset(filter(is_pooled, found))
+    def pooled(self) -> frozenset[LagField]:
+        """The fields of more than one lag that clusters see."""
+        return frozenset(f for c in self.clusters for f in c.fields if is_pooled(f))
 
     @property
     def pooled_reach(self) -> int:
         """How many of the newest tokens are in one of those."""
-        return max((interval.stop for interval in self.pooled), default=0)
+        return max((field.reach for field in self.pooled), default=0)
 
     @property
     def readouts(self) -> int:

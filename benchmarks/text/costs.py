@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.text.models import StepGraph, TextModel
 from export.checks.timing import interleaved
 from export.decoding.decode import decode_caches, decode_windows
-from export.graph.builder import macs as products
+from export.graph.count import macs as products
 from export.graph.declare import declared
 from luminanet.interface import (
     DRAWN,

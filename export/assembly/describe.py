@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import onnx
 
 from export.checks import probing
-from export.graph.builder import IR_VERSION, OPSET, macs
+from export.graph.builder import IR_VERSION, OPSET
+from export.graph.count import macs
 from luminanet import topology
 from luminanet.artifact import manifest
 from luminanet.artifact.manifest import (

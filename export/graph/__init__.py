@@ -1,2 +1,2 @@
-"""ONNX graphs: builder, region (branches and loops), splice, declare (inputs and outputs),
-session (onnxruntime)."""
+"""ONNX graphs: builder, region (branches and loops), splice, declare (inputs and outputs), count
+(their work), session (onnxruntime)."""

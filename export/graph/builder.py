@@ -1,11 +1,10 @@
-"""A small ONNX graph builder, and what a graph costs.
+"""A small ONNX graph builder.
 
 Nodes carry the name of the tensor they make, so that a viewer such as Netron shows the network.
 What is built twice is the same to the byte: no dates, no counters, no paths.
 """
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import DTypeLike, NDArray
 from onnx import helper, numpy_helper
 
 from luminanet.errors import ExportError
-from luminanet.interface import is_past
 
 OPSET = 20
 IR_VERSION = 10
@@ -97,47 +95,6 @@ class Graph:
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="luminanet"
         )
-
-
-def macs(model: onnx.ModelProto) -> int:
-    """Multiply-accumulates of one batch row (text: one token) in products with constant matrices.
-
-    A product [.., K] @ [K, N] counts K * N; a pooling product [N, W] @ [batch, W, E] counts
-    N * W * E, and so does one of two computed tensors. Look-ups are left out, and attention over a
-    cache, whose part in use differs from token to token.
-    """
-    is_cached = any(is_past(value.name) for value in model.graph.input)
-    constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    total = 0
-    others: list[tuple[str, str]] = []
-    for node in model.graph.node:
-        if node.op_type in ("Gemm", "MatMul"):
-            left, right = node.input[:2]
-            if right in constants:
-                total += prod(constants[right])
-            elif left in constants or not is_cached:
-                others.append((left, right))
-    shapes = _sizes(model) | constants if others else {}  # which takes seconds for a large network
-    for left, right in others:
-        total += prod(shapes[left]) * shapes[right][-1]
-    return total
-
-
-def _sizes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Tensor name -> its shape (0 where unknown), for a batch of one row."""
-    single = onnx.ModelProto()
-    single.CopyFrom(model)
-    for tensor in single.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT:
-            tensor.ClearField("raw_data")  # weights decide no shape, and take long to hand over
-    for value in single.graph.input:
-        for size in value.type.tensor_type.shape.dim:
-            if size.HasField("dim_param"):
-                size.dim_value = 1
-    inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
-    shapes = {v.name: v.type.tensor_type.shape.dim for v in inferred.value_info}
-    shapes |= {value.name: value.type.tensor_type.shape.dim for value in single.graph.input}
-    return {name: tuple(size.dim_value for size in shape) for name, shape in shapes.items()}
 
 
 def _value(name: str, dtype: DTypeLike, shape: Shape) -> onnx.ValueInfoProto:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from export.network.levelwise import Levelwise, level_of
 from export.network.lowerings import Hidden, Scope, shares
 from export.network.projection import Sight, widen
+from export.network.two_pass import Levelwise, level_of
 from luminanet.frozen import FrozenNet
 from luminanet.schedule import Heard, Visit
 
@@ -30,10 +30,10 @@ class Shared(Levelwise):
 
     def last_hidden(self) -> Hidden:
         tensors, parts = [], []
-        for stage, heard in self.stages.items():
+        for stage, heard in self.plan.stages.items():
             self.visit(stage, heard)
-        for stage in self.stages:
-            read = [visit for visit in self.visits(stage) if visit in self.last]
+        for stage in self.plan.stages:
+            read = [visit for visit in self.visits(stage) if visit in self.plan.last]
             if read:
                 hidden_KBH = self.pick(stage, read, f"{stage}/last")
                 inputs = [
@@ -61,13 +61,13 @@ class Shared(Levelwise):
 
     def visits(self, stage: str) -> list[Visit]:
         """The visits of a stage in the order of its tensors."""
-        found = {visit.cluster: visit for visit in self.stages[stage]}
+        found = {visit.cluster: visit for visit in self.plan.stages[stage]}
         return [found[i] for i in self.order[level_of(stage)] if i in found]
 
     def hear(self, stage: str, heard: Heard) -> str:
         """signal @ hear [T, B, H]."""
         targets, graph = self.visits(stage), self.graph
-        spoken = [self.message(source) for source in self.heard_stages(heard)]
+        spoken = [self.message(source) for source in self.plan.heard_stages(heard)]
         sources = [visit for _, visits in spoken for visit in visits]
         tensors = [tensor for tensor, _ in spoken]
         bus_SBD = graph.concat(tensors, f"{stage}/messages", axis=0)
@@ -88,7 +88,7 @@ class Shared(Levelwise):
     def message(self, stage: str) -> tuple[str, list[Visit]]:
         """hidden @ send [S, B, D] of the visits of a stage that are heard, and their order."""
         if stage not in self.messages:
-            speaking = [visit for visit in self.visits(stage) if visit in self.spoken]
+            speaking = [visit for visit in self.visits(stage) if visit in self.plan.spoken]
             hidden = self.pick(stage, speaking, f"{stage}/speaking")
             width = self.width(level_of(stage))
             send_SHD = np.stack(

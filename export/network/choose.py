@@ -5,29 +5,31 @@
     measure   a few hundred timed calls on this machine: the one form that is least far from the
               best one at any batch size
 
-The coefficients of the cost model come from `python -m benchmarks.costs pretrained`, which measures
-a set of networks and prints the table COSTS; paste it here to re-measure.
+The coefficients of the cost model are those of luminanet/cost/forms.json.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from math import ceil, prod
+from math import ceil
 
 import onnx
 
 from export.checks.timing import example, interleaved, onnxruntime_call
-from export.graph.builder import macs
+from export.graph.count import work_of
 from export.network.lowerings import Form
 from export.network.unroll import unroll
 from luminanet.cost import macs as cost
+from luminanet.cost.model import FORMS_MODEL, shipped
 from luminanet.errors import ExportError
 from luminanet.frozen import FrozenNet
 
 AUTO, MEASURE = "auto", "measure"
 NAMES = (AUTO, MEASURE, *Form)
-BATCHES = (1, 8, 64)
+COSTS = shipped(FORMS_MODEL)
+"""Batch size -> what a node and a product cost, measured by `python -m benchmarks.costs`."""
+BATCHES = tuple(COSTS)
 GAIN = 1.05
 """How much faster a second form must be at batch 64 to be worth a file."""
 MOST_ZEROS = 4
@@ -42,40 +44,6 @@ class Choice:
     reason: str
     graph: onnx.ModelProto | None = field(default=None, repr=False, compare=False)
     """The network in this form, if it had to be unrolled to choose."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What one graph makes a runtime do; `batched_macs` are those with a matrix per cluster in
-    one product, which runtimes cannot lay out beforehand."""
-
-    nodes: int
-    steps: int
-    macs: int
-    batched_macs: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Nanoseconds for a batch of one size: per node, per node on the longest path, and per
-    thousand multiply-accumulates of one row, in plain and in batched products."""
-
-    node_ns: float
-    step_ns: float
-    kmac_ns: float
-    batched_kmac_ns: float
-
-    def us(self, work: Work) -> float:
-        plain, batched = work.macs - work.batched_macs, work.batched_macs
-        products = (plain * self.kmac_ns + batched * self.batched_kmac_ns) / 1000
-        return (work.nodes * self.node_ns + work.steps * self.step_ns + products) / 1000
-
-
-COSTS: Mapping[int, Cost] = {
-    1: Cost(node_ns=484, step_ns=0, kmac_ns=128, batched_kmac_ns=146),
-    8: Cost(node_ns=656, step_ns=0, kmac_ns=329, batched_kmac_ns=596),
-    64: Cost(node_ns=2512, step_ns=3518, kmac_ns=1647, batched_kmac_ns=2695),
-}
 
 
 def choose(net: FrozenNet, name: str = AUTO) -> dict[int, Choice]:
@@ -181,14 +149,3 @@ def graphs(net: FrozenNet) -> Iterator[tuple[Form, onnx.ModelProto]]:
             refused.append(error)
     if len(refused) == len(forms):
         raise refused[0]
-
-
-def work_of(model: onnx.ModelProto) -> Work:
-    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    products = (node for node in model.graph.node if node.op_type == "MatMul")
-    batched = [sizes[node.input[1]] for node in products if len(sizes.get(node.input[1], ())) > 2]
-    depth: dict[str, int] = {}
-    for node in model.graph.node:
-        steps = 1 + max((depth.get(name, 0) for name in node.input), default=0)
-        depth.update(dict.fromkeys(node.output, steps))
-    return Work(len(model.graph.node), max(depth.values()), macs(model), sum(map(prod, batched)))

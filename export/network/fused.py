@@ -11,13 +11,13 @@ S sources, N distinct sums of messages, C = N * D.
 
 import numpy as np
 
-from export.network.levelwise import Levelwise, level_of
 from export.network.lowerings import Hidden, Scope, shares
 from export.network.projection import Sight
+from export.network.two_pass import Levelwise, level_of
 from export.network.views import Views, by_level
 from luminanet.cost.lowerings import worth_summing
 from luminanet.frozen import FrozenNet
-from luminanet.schedule import Heard, Visit
+from luminanet.schedule import Heard
 from luminanet.topology import Topology
 
 
@@ -34,23 +34,20 @@ class Block(Levelwise):
         return by_level(topology)
 
     def last_hidden(self) -> Hidden:
-        for stage, heard in self.stages.items():
+        for stage, heard in self.plan.stages.items():
             drive = self.drive(stage, heard)
             if any(heard.values()):
                 drive = self.hear(stage, heard, drive)
             activation = self.net.topology.activation
             self.hidden[stage] = self.graph.activate(activation, drive, stage)
-        read = [s for s, heard in self.stages.items() if self.last.intersection(heard)]
+        read = [s for s, heard in self.plan.stages.items() if self.plan.last.intersection(heard)]
         parts = tuple(
-            (visit.cluster if visit in self.last else None, self.width(visit))
+            (visit.cluster if visit in self.plan.last else None, self.plan.width(visit))
             for stage in read
-            for visit in self.stages[stage]
+            for visit in self.plan.stages[stage]
         )
         tensors = [self.hidden[stage] for stage in read]
         return Hidden(self.graph.concat(tensors, "readout/hidden"), parts)
-
-    def width(self, visit: Visit) -> int:
-        return self.net.topology.cluster(visit.cluster).width
 
     def drive(self, stage: str, heard: Heard) -> str:
         """The drives of the clusters of a stage [B, W]."""
@@ -69,17 +66,19 @@ class Block(Levelwise):
 
     def hear(self, stage: str, heard: Heard, drive: str) -> str:
         """`drive` plus what is heard [B, W]."""
-        spoken = self.heard_stages(heard)
-        sources = [visit for source in spoken for visit in self.stages[source]]
+        spoken = self.plan.heard_stages(heard)
+        sources = [visit for source in spoken for visit in self.plan.stages[source]]
         said = self.graph.concat([self.hidden[s] for s in spoken], f"{stage}/heard")
         gates_TS = shares(self.net, heard, list(heard), sources)
         sums_NS, sum_T = np.unique(gates_TS, axis=0, return_inverse=True)
         own_TN = np.eye(len(sums_NS))[sum_T.reshape(-1)]
         send = (self.net.clusters[visit.cluster].send_HD for visit in sources)
         hear = (self.net.clusters[visit.cluster].hear_DH for visit in heard)
+        # A source sends to every sum, its gate there times send: N copies side by side.
         send_WC = np.vstack(
             [np.kron(gates_N, m) for gates_N, m in zip(sums_NS.T, send, strict=True)]
         )
+        # A target hears its own sum alone: hear in the rows of that one, zeros in all others.
         hear_CW = np.hstack(
             [np.kron(own_N[:, None], m) for own_N, m in zip(own_TN, hear, strict=True)]
         )

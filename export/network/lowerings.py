@@ -1,6 +1,5 @@
 """The forms of a graph: ways to write the same two passes down as products of matrices.
 
-    concat      one Gemm per visit: what it hears side by side, its matrices stacked
     bus         the messages that a level hears meet on one bus, where a matrix of gates mixes them
     shared      the clusters of a level side by side in one batched product for each step
     block       the clusters of a level side by side: one matrix for what they see, two for a sum
@@ -26,7 +25,6 @@ OPS = {Activation.GELU: "Gelu", Activation.RELU: "Relu", Activation.TANH: "Tanh"
 
 
 class Form(StrEnum):
-    CONCAT = "concat"
     BUS = "bus"
     SHARED = "shared"
     BLOCK = "block"
@@ -44,20 +42,17 @@ class Hidden:
     parts: tuple[tuple[int | None, int], ...]
 
 
-def share(net: FrozenNet, source: int, target: int) -> float:
-    """gate / n of a message; n counts all sources of the target in both passes."""
-    n = len(net.topology.sources[target])
-    return net.gates[Connection(source=source, target=target)] / n
-
-
 def shares(
     net: FrozenNet, heard: Heard, targets: Sequence[Visit], sources: Sequence[Visit]
 ) -> NDArray[np.float64]:
     """[T, S]: gate / n, zero where nothing is heard."""
     shares_TS = np.zeros((len(targets), len(sources)))
     for row, target in zip(shares_TS, targets, strict=True):
+        # All sources count, also those that are heard in the other pass alone.
+        n = len(net.topology.sources[target.cluster])
         for source in heard[target]:
-            row[sources.index(source)] = share(net, source.cluster, target.cluster)
+            gate = net.gates[Connection(source=source.cluster, target=target.cluster)]
+            row[sources.index(source)] = gate / n
     return shares_TS
 
 

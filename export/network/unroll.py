@@ -14,23 +14,21 @@ import onnx
 
 from export.graph.declare import declare
 from export.network.batched import Shared
-from export.network.echoes import add_echoes, add_habits
 from export.network.fused import Block
-from export.network.gate_matrix import Bus, Concatenated
-from export.network.inputs import image_views, of_raw_pixels, text_views
+from export.network.gate_matrix import Bus
+from export.network.image_inputs import image_views, of_raw_pixels
 from export.network.lowerings import Form, Hidden, Scope
 from export.network.projection import Sight
-from export.network.recall import Recalled
+from export.network.text_inputs import TextInputs
 from export.network.two_pass import TwoPass
 from export.network.views import Seen
 from luminanet import interface
-from luminanet.fields import NEWEST, ImageInput, Recall, TextInput
+from luminanet.fields import NEWEST, ImageInput, TextInput
 from luminanet.frozen import Array, FrozenNet, ImageHead, TextHead
 from luminanet.interface import IMAGES, LOGITS, TOKENS
 from luminanet.reference import NORM_EPSILON
 
 TWO_PASSES: Mapping[Form, type[TwoPass]] = {
-    Form.CONCAT: Concatenated,
     Form.BUS: Bus,
     Form.SHARED: Shared,
     Form.BLOCK: Block,
@@ -63,18 +61,16 @@ def _unroll_text(net: FrozenNet, head: TextHead, form: Form) -> onnx.ModelProto:
     views = dict(TWO_PASSES[form].views(topology))
     if head.output_VO is None:
         views.setdefault(NEWEST, "newest")
-    wanted = {field for view in views for field in view}
-    recalls = [f for f in wanted.union(topology.input.echoes) if isinstance(f, Recall)]
-    recalled = Recalled(graph, topology.input, recalls)
-    seen = text_views(graph, head, topology.input, views, recalled)
+    inputs = TextInputs(graph, net, views)
+    seen = inputs.seen()
     hidden = _last_hidden(graph, net, form, seen)
     newest = seen[NEWEST] if head.output_VO is None else None
     is_plain = not topology.input.echoes and not topology.input.habits
     out_BO = _readout(graph, net, hidden, newest if is_plain else None, "readout")
     if topology.input.echoes:
-        out_BO = add_echoes(graph, net, recalled, out_BO)
+        out_BO = inputs.echoed(out_BO)
     if topology.input.habits:
-        out_BO = add_habits(graph, head, topology.input, out_BO)
+        out_BO = inputs.habitual(out_BO)
     if newest and not is_plain:
         out_BO = graph.node("Add", [out_BO, newest], "readout/newest")
     scale_O = graph.constant("readout/norm/scale", head.norm_out_scale_O)

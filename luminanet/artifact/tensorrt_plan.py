@@ -58,6 +58,7 @@ class Profile:
         parts = text.split(":")
         if len(parts) not in (1, 3) or not all(part.isascii() and part.isdigit() for part in parts):
             raise ConfigError(f"profile {text!r} is not min:opt:max, for example 1:64:1024")
+        # One number stands for all three; of three, the first copy is taken.
         low, opt, high = (int(part) for part in (parts * 3)[:3])
         return Profile(low, opt, high)
 

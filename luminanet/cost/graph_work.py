@@ -11,31 +11,16 @@ benchmarks/latency.py measures what each count costs.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from luminanet.cost import lowerings
-from luminanet.cost.lowerings import FormWork, Plan, planned
 from luminanet.cost.macs import macs
+from luminanet.cost.model import Work
 from luminanet.errors import TopologyError
-from luminanet.fields import NEWEST, Recall, TextInput, View, is_pooled, view_of
+from luminanet.fields import NEWEST, Recall, TextInput, View, in_order, is_pooled, view_of
+from luminanet.schedule import Plan, planned
 from luminanet.topology import Topology
 
 FORMS = ("bus", "shared", "block")
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One call. `steps`: nodes on the longest path; multiply-accumulates of one row in products
-    with one matrix, with a matrix per cluster (`batched`) and in sums over lags (`pooled`); numbers
-    that are gathered for one row (`lookups`); `weights` that are read."""
-
-    nodes: int = 0
-    steps: int = 0
-    macs: int = 0
-    batched: int = 0
-    pooled: int = 0
-    lookups: int = 0
-    weights: int = 0
 
 
 def work(topology: Topology) -> dict[str, Work]:
@@ -45,20 +30,12 @@ def work(topology: Topology) -> dict[str, Work]:
         raise TopologyError("latency is predicted for text networks; count macs for images")
     plan = planned(topology)
     pooled = len(topology.pooled) * topology.pooled_reach * shape.embedding
-    recalling, echoing = _recalling(topology, shape), _echoing(topology, shape)
-    alike, weights = macs(topology) - pooled, _weights(plan, shape)
+    # All readouts in one product, a norm and the output layer: three nodes. `macs` counts pooling.
+    ending = Work(3, 3, macs(topology) - pooled, pooled=pooled, weights=_weights(plan, shape))
+    alike = _recalling(topology, shape) + _echoing(topology, shape) + ending
 
-    def whole(views: Iterable[View], form: FormWork) -> Work:
-        seeing = _seeing(topology, shape, views)
-        return Work(
-            nodes=form.nodes + recalling.nodes + seeing.nodes + echoing.nodes + 3,
-            steps=form.steps + recalling.steps + seeing.steps + echoing.steps + 3,
-            macs=alike + form.macs - form.batched,
-            batched=form.batched,
-            pooled=pooled,
-            lookups=seeing.lookups + echoing.lookups,
-            weights=weights,
-        )
+    def whole(views: Iterable[View], form: Work) -> Work:
+        return alike + _seeing(topology, shape, views) + form
 
     own = {view_of(cluster.fields) for cluster in topology.clusters}
     return {
@@ -88,10 +65,7 @@ def _seeing(topology: Topology, shape: TextInput, views: Iterable[View]) -> Work
     single = [[f for f in view if not is_pooled(f)] for view in distinct]
     pooled = [[f for f in view if is_pooled(f)] for view in distinct]
     looking, wanted = sum(map(bool, single)), {tuple(fields) for fields in pooled if fields}
-    reach, is_cut = (
-        topology.pooled_reach,
-        bool(wanted) and wanted != {tuple(sorted(topology.pooled))},
-    )
+    reach, is_cut = topology.pooled_reach, bool(wanted - {tuple(in_order(topology.pooled))})
     looked = 3 + (looking > 1) if looking else 0
     summed = 3 + (reach < shape.window) + is_cut if wanted else 0
     parts = [bool(s) + (len(p) if is_cut else bool(p)) for s, p in zip(single, pooled, strict=True)]

@@ -1,63 +1,25 @@
 """What each form makes a runtime do between what clusters see and what is read out.
 
 A level that hears one shared set of sources is visited as a whole, and as often as it must: it
-needs fewer visits, messages and gathers than the same number of scattered connections. The counts
-are of nodes and of those on the longest path; the forms are in export/.
+needs fewer visits, messages and gathers than the same number of scattered connections. Of
+multiply-accumulates, the counts are those in batched products, and in others those beyond what
+luminanet.cost.macs counts (fewer than none where products are batched). The forms are in export/.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import groupby
 
 from luminanet.cost.macs import heard_macs
+from luminanet.cost.model import Work
 from luminanet.fields import view_of
-from luminanet.schedule import Heard, Visit, stages
-from luminanet.topology import Cluster, Topology
+from luminanet.schedule import Heard, Plan, sources_of
+from luminanet.topology import Cluster
 
 NODE = 4_096
 """Multiply-accumulates that take as long as one more node (latency.json, batch 1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class FormWork:
-    """`macs` are those beyond what luminanet.cost.macs counts, `batched` those in products with a
-    matrix per cluster."""
-
-    nodes: int
-    steps: int
-    macs: int = 0
-    batched: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A topology and who is visited when."""
-
-    topology: Topology
-    stages: dict[str, Heard]
-    spoken: set[Visit]
-    last: set[Visit]
-
-    def width(self, visit: Visit) -> int:
-        return self.topology.cluster(visit.cluster).width
-
-    def widths(self, visits: Iterable[Visit]) -> int:
-        return sum(map(self.width, visits))
-
-    def heard_stages(self, heard: Heard) -> list[Heard]:
-        """The stages with a visit that is heard."""
-        sources = _heard(heard)
-        return [stage for stage in self.stages.values() if not sources.isdisjoint(stage)]
-
-
-def planned(topology: Topology) -> Plan:
-    found = stages(topology)
-    heard = {visit: sources for visits in found.values() for visit, sources in visits.items()}
-    spoken = {source for sources in heard.values() for source in sources}
-    return Plan(topology, found, spoken, set({v.cluster: v for v in heard}.values()))
-
-
-def bus(plan: Plan) -> FormWork:
+def bus(plan: Plan) -> Work:
     clusters = plan.topology.clusters
     nodes = _products(clusters, is_cut=True) + len(plan.spoken) + (len(clusters) > 1)
     listening = 0
@@ -65,12 +27,12 @@ def bus(plan: Plan) -> FormWork:
         targets = [sources for sources in heard.values() if sources]
         nodes += len(heard)
         if targets:
-            nodes += 4 + (len(_heard(heard)) > 1) + len(targets)
+            nodes += 4 + (len(sources_of(heard)) > 1) + len(targets)
             listening += 1
-    return FormWork(nodes, 3 + 8 * listening)
+    return Work(nodes, 3 + 8 * listening)
 
 
-def shared(plan: Plan) -> FormWork:
+def shared(plan: Plan) -> Work:
     topology = plan.topology
     levels = {level: list(found) for level, found in groupby(topology.clusters, _level)}
     nodes, listening, batched, zeros, read = 0, 0, 0, 0, 0
@@ -96,10 +58,10 @@ def shared(plan: Plan) -> FormWork:
             nodes += 2 + (len(ending) < len(visits))
             read += 1
             zeros += topology.readouts * sum(width - plan.width(visit) for visit in ending)
-    return FormWork(nodes + (read > 1), 8 + 7 * listening, zeros, batched)
+    return Work(nodes + (read > 1), 8 + 7 * listening, zeros - batched, batched)
 
 
-def block(plan: Plan) -> FormWork:
+def block(plan: Plan) -> Work:
     topology, channel = plan.topology, plan.topology.channel
     nodes, steps, read, more = 0, 2, 0, 0
     for level, found in groupby(topology.clusters, _level):
@@ -116,7 +78,8 @@ def block(plan: Plan) -> FormWork:
             more += topology.readouts * sum(plan.width(v) for v in heard if v not in plan.last)
         if any(heard.values()):
             spoken = plan.heard_stages(heard)
-            said, hearing = sum(map(plan.widths, spoken)), plan.widths(heard)
+            said = sum(plan.widths(plan.stages[stage]) for stage in spoken)
+            hearing = plan.widths(heard)
             channels = len(set(heard.values())) * channel
             is_summed = worth_summing(channels, said, hearing)
             more += channels * (said + hearing) if is_summed else said * hearing
@@ -124,7 +87,7 @@ def block(plan: Plan) -> FormWork:
             nodes += 1 + is_summed + (len(spoken) > 1)
             steps += 2 + is_summed + (len(spoken) > 1)
     more -= channel * plan.widths(plan.spoken)
-    return FormWork(nodes + (read > 1), steps + (read > 1), more)
+    return Work(nodes + (read > 1), steps + (read > 1), more)
 
 
 def worth_summing(channels: int, said: int, hearing: int) -> bool:
@@ -145,10 +108,6 @@ def _products(clusters: Sequence[Cluster], is_cut: bool) -> int:
     distinct = set(views)
     cuts = sum(views.count(view) > 1 for view in distinct) if is_cut else 0
     return len(distinct) + cuts + 3 * (len(views) < len(clusters))
-
-
-def _heard(heard: Heard) -> set[Visit]:
-    return {source for sources in heard.values() for source in sources}
 
 
 def _level(cluster: Cluster) -> int:

@@ -5,23 +5,23 @@ sees once, what it hears and says at every visit that needs it. Embedding look-u
 """
 
 from luminanet.fields import TextInput
-from luminanet.schedule import Heard, stages
+from luminanet.schedule import Heard, planned, sources_of
 from luminanet.topology import Cluster, Topology
 
 
 def macs(topology: Topology) -> int:
     """Per image, or per token; equals the count from the exported graph."""
-    by_stage = stages(topology).values()
-    spoken = {source for heard in by_stage for sources in heard.values() for source in sources}
+    plan = planned(topology)
     total = sum(cluster_macs(topology, cluster) for cluster in topology.clusters)
-    total += sum(topology.cluster(v.cluster).width for v in spoken) * topology.channel
-    return total + sum(heard_macs(topology, heard) for heard in by_stage) + _shared(topology)
+    total += plan.widths(plan.spoken) * topology.channel
+    heard = sum(heard_macs(topology, heard) for heard in plan.stages.values())
+    return total + heard + _shared(topology)
 
 
 def heard_macs(topology: Topology, heard: Heard) -> int:
     """Of one stage: mixing what it hears, and hearing it."""
     listening = {visit: sources for visit, sources in heard.items() if sources}
-    mixed = len(listening) * len({s for sources in listening.values() for s in sources})
+    mixed = len(listening) * len(sources_of(listening))
     widths = sum(topology.cluster(visit.cluster).width for visit in listening)
     return topology.channel * (mixed + widths)
 

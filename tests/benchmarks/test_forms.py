@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.costs import explain
 from benchmarks.forms import (
     EAGER,
     Speeds,
@@ -18,7 +17,6 @@ from benchmarks.forms import (
 )
 from export.checks import timing
 from export.checks.timing import example
-from export.network.choose import Work
 from export.network.lowerings import Form
 from luminanet.reference import forward
 from tests.nets import random_net, random_weights, tiny_text_topology
@@ -55,8 +53,8 @@ def test_every_form_and_torch_are_timed(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_choice_is_told_with_how_far_it_is_from_the_best() -> None:
     us = {
-        1: {Form.SHARED: 100.0, Form.BUS: 150.0, Form.CONCAT: 120.0, EAGER: 300.0},
-        64: {Form.SHARED: 1300.0, Form.BUS: 1000.0, Form.CONCAT: 1100.0, EAGER: 2000.0},
+        1: {Form.SHARED: 100.0, Form.BUS: 150.0, Form.BLOCK: 120.0, EAGER: 300.0},
+        64: {Form.SHARED: 1300.0, Form.BUS: 1000.0, Form.BLOCK: 1100.0, EAGER: 2000.0},
     }
     one, two = Speeds({1: Form.SHARED}, us), Speeds({1: Form.SHARED, 9: Form.BUS}, us)
     assert one.beyond_best() == pytest.approx(1.3)
@@ -67,14 +65,3 @@ def test_the_choice_is_told_with_how_far_it_is_from_the_best() -> None:
     assert "within 30 % of the best" in marks[0]
     assert marks[1].startswith("* two: shared and bus from batch 9; 3.0x")
     assert "within 0 % of the best" in marks[1]
-
-
-def test_the_coefficients_of_a_cost_are_found_again() -> None:
-    rng = np.random.default_rng(0)
-    sizes = rng.integers(1, 1000, (20, 3)).tolist()
-    works = [Work(n, s, m * 1000, m * int(rng.integers(900))) for n, s, m in sizes]
-    times = [
-        500 * w.nodes + 2 * (w.macs - w.batched_macs) / 1000 + 3 * w.batched_macs / 1000
-        for w in works
-    ]
-    assert explain(works, times) == pytest.approx([500, 0, 2, 3], abs=1e-6)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from luminanet.fields import Field, Interval, Patch, Recall, TextInput
+from luminanet.fields import Field, Lags, Patch, TextInput
 from luminanet.frozen import FrozenNet
 from luminanet.topology import Cluster, Topology
 from training.analysis.anatomy import measure, strengths
@@ -108,11 +108,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 
 
 def _field(field: Field) -> list[int]:
-    """A patch as its frame and channels, an interval as its lags, a recall as its order."""
-    match field:
-        case Patch():
-            return [field.top, field.left, field.height, field.width, *field.channels]
-        case Interval():
-            return [field.start, field.stop]
-        case Recall():
-            return [field.order]
+    """A patch as its frame and channels, a text field as its first and last lag, or its order."""
+    if isinstance(field, Patch):
+        return [field.top, field.left, field.height, field.width, *field.channels]
+    return [field.lags[0], field.reach] if isinstance(field, Lags) else [field.order]

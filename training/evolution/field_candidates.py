@@ -51,7 +51,7 @@ def _more(cluster: Cluster, offered: list[TextField]) -> list[AddField | SplitFi
 def _adds(field: TextField, cluster: Cluster) -> bool:
     if field in cluster.text_fields:
         return False
-    return isinstance(field, Recall) or widens(cluster.intervals, [field])
+    return not isinstance(field, Interval) or widens(cluster.intervals, [field])
 
 
 def _parts(cluster: Cluster) -> list[AddField | SplitField]:

@@ -26,8 +26,8 @@ from torch import Tensor
 from luminanet.fields import TextField, in_order
 from training.evolution.field_candidates import candidates, direction
 from training.evolution.operators.fields import AddField, SplitField
-from training.model.inputs import TextFields
 from training.model.network import Network
+from training.model.text_inputs import TextFields
 
 Prospects = dict[AddField | SplitField, float]
 SAMPLED = 4

@@ -192,7 +192,7 @@ def _spelled(change: AddField | SplitField) -> list[int]:
     return [change.cluster, *(n for _, field in change.brings() for n in astuple(field))]
 
 
-def _of(field: Field) -> tuple[int, bool, tuple[int, ...]]:
+def _of(field: Field) -> tuple[int, int, tuple[int, ...]]:
     return field[0], *order_of(field[1])
 
 

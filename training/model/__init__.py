@@ -1,1 +1,2 @@
-"""The network that learns: initial, whitening, inputs, network (two passes), output_layer."""
+"""The network that learns: initial, whitening, inputs, text_inputs, network (two passes),
+output_layer."""

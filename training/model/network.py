@@ -14,18 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from luminanet.fields import TextInput
-from luminanet.frozen import (
-    HASH,
-    SALIENCE_RATE,
-    SALIENCE_START,
-    ClusterWeights,
-    FrozenNet,
-    ImageHead,
-    TextHead,
-)
-from luminanet.reference import NO_TOKEN, NORM_EPSILON
+from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead, TextHead
+from luminanet.reference import NORM_EPSILON
 from luminanet.topology import Activation, Topology
-from training.model.inputs import Group, ImageFields, TextFields, groups_of
+from training.model.inputs import Group, ImageFields, groups_of
+from training.model.text_inputs import TextFields, habit
 
 STACKED = {
     "see": "see_IH",
@@ -161,15 +154,18 @@ class Network(nn.Module):
     def stack(self, name: str, g: int) -> Tensor:
         return self.get_parameter(f"{name}_{g}")
 
-    def forward(self, inputs: Tensor, probe_NN: Tensor | None = None) -> Tensor:
-        """Images [B, C, Y, X] in 0..1 -> [B, classes]; token ids [B, T] -> [B, T, vocab].
+    def forward(
+        self, inputs: Tensor, probe_NN: Tensor | None = None, newest: bool = False
+    ) -> Tensor:
+        """Images [B, C, Y, X] in 0..1 -> [B, classes]; token ids [B, T] -> [B, T, vocab], or with
+        `newest` of the last position alone, [B, 1, vocab], for a text no longer than the window.
 
         `probe_NN` (zeros that require a gradient) is added to the mixing matrix, so that its
         gradient tells what every connection would be worth, present or not.
         """
         if isinstance(self.inputs, ImageFields):
             return self.two_pass(self.inputs(inputs), probe_NN) + self.get_parameter("bias_O")
-        return F.linear(self.features(inputs, probe_NN), self.vocabulary)
+        return F.linear(self.features(inputs, probe_NN, newest), self.vocabulary)
 
     @property
     def is_text(self) -> bool:
@@ -184,44 +180,25 @@ class Network(nn.Module):
         """The output layer of a text network, [V, O]: the embedding again, where it is tied."""
         return self.get_parameter("embed_VE" if self.is_tied else "output_VO")
 
-    def features(self, tokens_BT: Tensor, probe_NN: Tensor | None = None) -> Tensor:
-        """What comes before the output layer of a text network, [B, T, O]."""
-        embedded_BTE = self.embed(tokens_BT)
-        read = self.two_pass(self.inputs(tokens_BT, embedded_BTE), probe_NN)
-        outputs = self.topology.outputs
-        out = read[:, :outputs]
-        if self.topology.readouts > outputs:
-            out = out + self.echo(tokens_BT, read[:, outputs:])
-        if isinstance(self.topology.input, TextInput) and self.topology.input.habits:
-            out = out + self.habit(tokens_BT)
-        out = out.view(*tokens_BT.shape, -1)
-        return self.norm(out + embedded_BTE if self.is_tied else out, "out", "O")
-
-    def echo(self, tokens_BT: Tensor, gates: Tensor) -> Tensor:
-        """What the echoes add to the output [B * T, O]; `gates` [B * T, F] (frozen.TextHead)."""
+    def features(
+        self, tokens_BT: Tensor, probe_NN: Tensor | None = None, newest: bool = False
+    ) -> Tensor:
+        """What comes before the output layer of a text network, [B, T, O]; `newest`: [B, 1, O]."""
         assert isinstance(self.inputs, TextFields)
-        shape, vocabulary = self.topology.input, self.vocabulary
-        assert isinstance(shape, TextInput)
-        rows_BTO, salience_BTF = F.embedding(tokens_BT, vocabulary), self.salience(tokens_BT)
-        total = rows_BTO.new_zeros(())
-        for f, field in enumerate(shape.echoes):
-            seen = self.inputs.look(tokens_BT, rows_BTO * salience_BTF[..., f : f + 1], [field])
-            total = total + gates[:, f : f + 1] * seen[field]
-        return total
-
-    def habit(self, tokens_BT: Tensor) -> Tensor:
-        """What tends to follow the newest two tokens at every position, [B * T, O]."""
-        before_BT = F.pad(tokens_BT[:, :-1], (1, 0), value=NO_TOKEN)
-        pairs_BT = HASH[0] * before_BT + HASH[1] * tokens_BT
-        table = self.get_parameter("habit_PE")
-        found = F.embedding(pairs_BT % len(table), table).flatten(0, 1)
-        known = F.dropout1d(found, self.options.habit_dropout, self.training)
-        return known @ self.get_parameter("habit_EO")
-
-    def salience(self, tokens: Tensor) -> Tensor:
-        """How much each token counts in every echo, [..., F]."""
-        scaled = SALIENCE_RATE * F.embedding(tokens, self.get_parameter("salience_VF"))
-        return F.softplus(scaled + SALIENCE_START)
+        embedded_BTE, shape = self.embed(tokens_BT), self.inputs.shape
+        read = self.two_pass(self.inputs(tokens_BT, embedded_BTE, newest), probe_NN)
+        outputs, p = self.topology.outputs, self.get_parameter
+        out = read[:, :outputs]
+        if shape.echoes:
+            gates, salience_VF = read[:, outputs:], p("salience_VF")
+            out = out + self.inputs.echo(tokens_BT, self.vocabulary, salience_VF, gates, newest)
+        if shape.habits:
+            found = habit(tokens_BT, p("habit_PE"), newest)
+            known = F.dropout1d(found, self.options.habit_dropout, self.training)
+            out = out + known @ p("habit_EO")
+        out = out.view(len(tokens_BT), -1, outputs)
+        heard = embedded_BTE[:, -1 if newest else 0 :]
+        return self.norm(out + heard if self.is_tied else out, "out", "O")
 
     def activity(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """What each cluster says and what it would like to hear, both [N, B, D]: its message,

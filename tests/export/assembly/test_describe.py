@@ -25,7 +25,7 @@ TEXT = random_weights(tiny_text_topology(TOKENIZER.vocab_size))
 
 
 def packed(net: FrozenNet, label: Label) -> Package:
-    return pack(net, frozen(net), label)
+    return pack(net, frozen(net, form="bus"), label)
 
 
 def test_an_image_network_carries_topology_and_labels() -> None:

@@ -73,7 +73,7 @@ def test_words_become_precisions_and_fp32_comes_first() -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_every_precision_is_a_file_that_was_verified(name: str) -> None:
     net = NETS[name]
-    request = Request(precisions=tuple(Precision), examples=real(net), decode=())
+    request = Request("bus", tuple(Precision), real(net), decode=())
     maker = Maker(net, request.examples)
     made = [maker.make(variant) for variant in variants.variants(net, request)]
     entries = {graph.file: graph.entry for graph, _ in made}
@@ -231,7 +231,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Form]:
     return forms
 
 
-@pytest.mark.parametrize("form", ["auto", "measure", "concat"])
+@pytest.mark.parametrize("form", ["auto", "measure", "bus"])
 @pytest.mark.parametrize("name", ["image", "text"])
 def test_a_form_is_unrolled_once(name: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "ROUND_S", 0.0)
@@ -373,19 +373,18 @@ def test_the_command_line_writes_assesses_and_reports_all(
 ) -> None:
     file = checkpoint.with_name("mine.npz")
     save(file, IMAGE, real(IMAGE), real(IMAGE).inputs)
-    options = ["--precision", "int8,qdq", "--form", "concat", "--examples", str(file)]
+    options = ["--precision", "int8,qdq", "--form", "bus", "--examples", str(file)]
     assert main([str(checkpoint), *options]) == 0
     report = capsys.readouterr().out
     artifact = Artifact.open(checkpoint.parent / "artifact")
     for name, entry in artifact.manifest.graphs.items():
         assert artifact.read(name)
         assert name in report
-        assert f"{entry.precision}, form concat, {entry.nodes} nodes" in report
+        assert f"{entry.precision}, form bus, {entry.nodes} nodes" in report
         assert entry.examples["examples"] == 64
     assert "ask the numpy reference about 64 examples" in report
     assert artifact.manifest.command == (
-        "python export/freeze.py ckpt.pt --form concat --precision fp32,int8,qdq "
-        "--examples mine.npz"
+        "python export/freeze.py ckpt.pt --form bus --precision fp32,int8,qdq --examples mine.npz"
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from export.gpt2.cached import unroll_gpt2
-from export.graph.builder import macs
+from export.graph.count import macs
 from luminanet.gpt2 import Gpt2Config, Gpt2Net, forward
 from tests.nets import random_gpt2
 

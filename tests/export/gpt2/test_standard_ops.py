@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from export.checks.verify import verify
 from export.gpt2.cached import unroll_gpt2
 from export.gpt2.standard_ops import unroll_plain_gpt2
-from export.graph.builder import macs
+from export.graph.count import macs
 from luminanet.gpt2 import Gpt2Config, Gpt2Net, forward
 from tests.nets import random_gpt2
 

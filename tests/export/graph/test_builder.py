@@ -3,7 +3,8 @@ import onnx
 import pytest
 
 from export.graph import builder as module
-from export.graph.builder import Graph, macs
+from export.graph.builder import Graph
+from export.graph.count import macs
 from luminanet.errors import ExportError
 
 

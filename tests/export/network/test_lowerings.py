@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from export.checks import timing
 from export.checks.timing import example, interleaved
 from export.freeze import main
-from export.graph.builder import macs
-from export.network.choose import MEASURE, NAMES, Cost, Work, best, choose, graphs, work_of
-from export.network.inputs import embedding_table
+from export.graph.count import macs, work_of
+from export.network.choose import MEASURE, NAMES, best, choose, graphs
 from export.network.lowerings import Form
+from export.network.text_inputs import embedding_table
 from export.network.unroll import unroll
 from luminanet.cost import macs as cost
 from luminanet.errors import ExportError
@@ -104,18 +104,10 @@ def chain() -> FrozenNet:
     return random_weights(Topology(ImageInput(1, 1, 4), 3, 2, Activation.RELU, clusters, links))
 
 
-def test_what_both_passes_hear_alike_is_added_once() -> None:
-    names = names_of(chain(), Form.CONCAT)
-    assert sum(name.startswith("cluster1/both/") for name in names) == 1
-    assert not any(name.startswith("cluster1/pass1/hear") for name in names)
-    assert "cluster0/pass2/hidden" not in names
-
-
 def test_the_cost_of_every_form_can_be_counted_by_hand() -> None:
     see, readout = 4 * 5, (5 + 7) * 2
     send, hear = 5 * 3 + 7 * 3, 3 * 7
     expected = {
-        Form.CONCAT: see + 5 * 7 + (7 * 3 + hear) + readout,
         Form.BUS: see + send + (1 + 2) * 3 + 2 * hear + readout,
         Form.SHARED: see + send + (1 + 2) * 3 + 2 * hear + readout,
         Form.BLOCK: see + 5 * 7 + (5 + 7) * 7 + readout,
@@ -146,16 +138,6 @@ def test_a_block_forms_sums_where_clusters_hear_the_same_and_it_pays() -> None:
         assert sizes["level0/pass2/send/weights"] == (96, 2 * sums)
         assert sizes["level0/pass2/hear/weights"] == (2 * sums, 96)
         assert_same_as_reference(net, Form.BLOCK, 3)
-
-
-def test_a_narrow_cluster_speaks_by_its_hidden_state() -> None:
-    clusters = (Cluster(0, 0, 2, (Patch((0,), 0, 0, 1, 4),)), Cluster(1, 1, 3))
-    links = (Connection(source=0, target=1),)
-    shape = ImageInput(1, 1, 4)
-    net = random_weights(Topology(shape, 50, 2, Activation.TANH, clusters, links))
-    assert macs(unroll(net, Form.CONCAT)) == 4 * 2 + 2 * 3 + 5 * 2
-    assert "cluster0/pass1/message" not in names_of(net, Form.CONCAT)
-    assert_same_as_reference(net, Form.CONCAT, batch=3)
 
 
 def test_clusters_that_see_the_same_share_a_product() -> None:
@@ -208,7 +190,7 @@ def test_a_form_may_be_asked_for_by_name(form: Form) -> None:
 
 
 def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(ExportError, match="choose one of auto, measure, concat"):
+    with pytest.raises(ExportError, match="choose one of auto, measure, bus"):
         choose(random_net(1, text=False), "best")
 
 
@@ -221,8 +203,8 @@ def test_a_measured_choice_tells_what_was_measured(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_best_form_is_least_far_from_the_fastest_at_every_batch_size() -> None:
-    times = {Form.BUS: {1: 20.0, 64: 100.0}, Form.CONCAT: {1: 11.0, 64: 110.0}}
-    assert best(times | {Form.BLOCK: {1: 10.0, 64: 300.0}}, "told").form is Form.CONCAT
+    times = {Form.BUS: {1: 20.0, 64: 100.0}, Form.SHARED: {1: 11.0, 64: 110.0}}
+    assert best(times | {Form.BLOCK: {1: 10.0, 64: 300.0}}, "told").form is Form.SHARED
 
 
 def test_blocks_of_zeros_are_not_tried() -> None:
@@ -235,15 +217,11 @@ def test_blocks_of_zeros_are_not_tried() -> None:
 
 def test_the_work_of_a_graph_tells_batched_products_apart() -> None:
     found = {form: work_of(unroll(chain(), form)) for form in Form}
-    assert found[Form.BUS].batched_macs == found[Form.BLOCK].batched_macs == 0
-    assert found[Form.SHARED].batched_macs == 5 * 3 + 7 * 3 + 2 * 3 * 7
-    assert all(work.macs == macs(unroll(chain(), form)) for form, work in found.items())
+    assert found[Form.BUS].batched == found[Form.BLOCK].batched == 0
+    assert found[Form.SHARED].batched == 5 * 3 + 7 * 3 + 2 * 3 * 7
+    for form, work in found.items():
+        assert work.macs + work.batched == macs(unroll(chain(), form))
     assert all(0 < work.steps <= work.nodes for work in found.values())
-
-
-def test_the_cost_of_work_adds_up() -> None:
-    work = Work(nodes=10, steps=4, macs=3000, batched_macs=1000)
-    assert Cost(node_ns=100, step_ns=50, kmac_ns=20, batched_kmac_ns=30).us(work) == 1.27
 
 
 def test_examples_fit_the_network_and_timings_are_positive() -> None:

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from export.graph.builder import macs
+from export.graph.count import macs
 from export.network.unroll import unroll
 from luminanet.fields import ImageInput, Interval, Patch, TextInput
 from luminanet.frozen import FrozenNet

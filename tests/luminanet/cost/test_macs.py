@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.graph import builder
+from export.graph import count
 from export.network.unroll import unroll
 from luminanet.cost.macs import macs
 from tests.nets import random_net, tiny_image_topology
@@ -10,7 +10,7 @@ from tests.nets import random_net, tiny_image_topology
 @given(st.integers(0, 100_000), st.booleans())
 def test_the_cost_is_what_the_exported_graph_multiplies(seed: int, text: bool) -> None:
     net = random_net(seed, text)
-    assert macs(net.topology) == builder.macs(unroll(net))
+    assert macs(net.topology) == count.macs(unroll(net))
 
 
 def test_the_cost_by_hand() -> None:

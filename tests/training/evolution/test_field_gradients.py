@@ -20,8 +20,8 @@ from training.evolution.field_gradients import SAMPLED, Listener, resonance, wor
 from training.evolution.operators.fields import AddField, SplitField
 from training.evolution.signals import measure
 from training.evolution.transplant import transplant
-from training.model.inputs import TextFields
 from training.model.network import Network
+from training.model.text_inputs import TextFields
 from training.presets import PRESETS
 from training.step.trainer import Trainer
 

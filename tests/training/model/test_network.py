@@ -46,6 +46,22 @@ def test_one_sequence_trains_the_window_of_every_position(seed: int) -> None:
         assert difference(logits_BTV[:, t], forward(net, window)) <= 1e-4
 
 
+@given(SEEDS, st.integers(1, 20))
+def test_the_newest_token_alone_gets_the_logits_that_it_gets_among_all(
+    seed: int, length: int
+) -> None:
+    net = random_net(seed, text=True)
+    shape = net.topology.input
+    assert isinstance(shape, TextInput)
+    kinds = 3 if seed % 2 else shape.vocab_size
+    size = (2, min(length, shape.window))
+    tokens = np.random.default_rng(seed).integers(0, kinds, size)
+    found = Network(net)(torch.from_numpy(tokens), newest=True)
+    before = ((0, 0), (shape.window - tokens.shape[1], 0))
+    window = np.pad(tokens, before, constant_values=NO_TOKEN)
+    assert difference(found[:, 0], forward(net, window)) <= 1e-4
+
+
 @given(SEEDS, st.booleans())
 def test_packing_and_unpacking_lose_nothing(seed: int, text: bool) -> None:
     net = random_net(seed, text)

@@ -1,22 +1,19 @@
-"""What clusters see, as nodes: what is seen together is one named tensor [B, I].
+"""What clusters see of images, as nodes: what is seen together is one named tensor [B, I].
 
-Shape legend: that of frozen.py, and B batch, W window, Y rows, X columns of pixels, L single lags
-and recalls, N tokens as far back as a pooled interval reaches, P pooled intervals, R recalls.
+Shape legend: that of frozen.py, and B batch, Y rows, X columns of pixels.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from export.graph.builder import Graph
-from export.network.recall import FAR, Recalled, columns
 from export.network.views import Seen, Views
-from luminanet.fields import Field, ImageInput, Interval, Patch, TextInput, View, is_pooled
-from luminanet.frozen import Array, ClusterWeights, FrozenNet, ImageHead, TextHead
+from luminanet.fields import Field, ImageInput, Patch
+from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead
 from luminanet.interface import IMAGES
-from luminanet.reference import field_indices, layer_norm
+from luminanet.reference import field_indices
 from luminanet.topology import Cluster
 
 
@@ -112,77 +109,3 @@ def _cut(graph: Graph, pixels: str, patch: Patch) -> str:
         order = graph.constant(f"{name}/channels", np.array(patch.channels) - low)
         cut = graph.node("Gather", [cut, order], f"{name}/ordered", axis=1)
     return graph.node("Flatten", [cut], name, axis=1)
-
-
-def text_views(
-    graph: Graph, head: TextHead, shape: TextInput, views: Views, recalled: Recalled
-) -> Seen:
-    """What is seen together, from the input `token_ids`.
-
-    Single lags and recalls are looked up for all views at once, and alone, so that only true
-    pooling costs multiplications.
-    """
-    if not views:
-        return {}
-    table = graph.constant("embedding", embedding_table(head))
-    parts = _looked_up(graph, table, shape, views, recalled)
-    for view, found in _pooled(graph, table, shape, views).items():
-        parts[view] += found
-    return {view: graph.concat(parts[view], name) for view, name in views.items()}
-
-
-def _looked_up(
-    graph: Graph, table: str, shape: TextInput, views: Views, recalled: Recalled
-) -> dict[View, list[str]]:
-    """The single lags and recalls of every view as one tensor, if it has some."""
-    places = {view: [recalled.place(f) for f in view if not is_pooled(f)] for view in views}
-    looking = [view for view in views if places[view]]
-    parts: dict[View, list[str]] = {view: [] for view in views}
-    if not looking:
-        return parts
-    ids_BL = recalled.tokens([p for view in looking for p in places[view]], "seen/token_ids")
-    rows_BLE = graph.node("Gather", [table, ids_BL], "seen/rows")
-    flat = graph.node("Flatten", [rows_BLE], "seen", axis=1)
-    names = [f"{views[view]}/single" for view in looking]
-    sizes = [len(places[view]) * shape.embedding for view in looking]
-    cut = graph.cut(flat, names, sizes)
-    return parts | {view: [part] for view, part in zip(looking, cut, strict=True)}
-
-
-def _pooled(graph: Graph, table: str, shape: TextInput, views: Views) -> dict[View, list[str]]:
-    """The sums over lags of every view: one tensor if all want the same, else one a field."""
-    wanted = {view: [f for f in view if is_pooled(f)] for view in views}
-    wanted = {view: found for view, found in wanted.items() if found}
-    intervals = sorted({interval for found in wanted.values() for interval in found})
-    if not intervals:
-        return {}
-    reach = max(interval.stop for interval in intervals)
-    newest_BN = "token_ids"
-    if reach < shape.window:
-        newest_BN = columns(graph, newest_BN, -reach, FAR, "pooled/token_ids")
-    rows_BNE = graph.node("Gather", [table, newest_BN], "pooled/rows")
-    weights_PN = graph.constant("pooled/weights", pooling(intervals, reach))
-    sums_BPE = graph.node("MatMul", [weights_PN, rows_BNE], "pooled/sums")
-    flat = graph.node("Flatten", [sums_BPE], "pooled", axis=1)
-    if all(found == intervals for found in wanted.values()):
-        return {view: [flat] for view in wanted}
-    names = [f"lags{i.start}-{i.stop - 1}" for i in intervals]
-    cut = graph.cut(flat, names, [shape.embedding] * len(intervals))
-    tensors = dict(zip(intervals, cut, strict=True))
-    return {view: [tensors[i] for i in found] for view, found in wanted.items()}
-
-
-def embedding_table(head: TextHead) -> Array:
-    """[V + 1, E]: the normed embedding; the last row is nothing, because NO_TOKEN is -1."""
-    table_VE = layer_norm(head.embed_VE, head.norm_in_scale_E, head.norm_in_bias_E)
-    nothing_E = np.zeros((1, table_VE.shape[1]))
-    return np.vstack([table_VE, nothing_E]).astype(np.float32)
-
-
-def pooling(intervals: Sequence[Interval], reach: int) -> Array:
-    """[P, N]: sum / sqrt(length) over each interval; lag 0 is the last position."""
-    weights_PN = np.zeros((len(intervals), reach), np.float32)
-    for row, interval in zip(weights_PN, intervals, strict=True):
-        length = interval.stop - interval.start
-        row[reach - interval.stop : reach - interval.start] = 1 / math.sqrt(length)
-    return weights_PN
