@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import MISSING, astuple, dataclass
 from dataclasses import fields as attributes
 from typing import Any, TypeGuard, TypeVar
 
@@ -67,14 +67,16 @@ class Interval(Lags):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Recall:
-    """The token that followed when the newest `order` tokens stood in the window before, the last
-    time that they did, as its embedding; zeros if they did not."""
+    """The token that followed when the newest `order` tokens stood in the window before, the `nth`
+    last time that they did, as its embedding; zeros if they did not so often."""
 
     order: int
+    nth: int = 1
 
     def refuse(self, window: int) -> str | None:
         """Why no cluster sees it in a window of so many tokens, or None."""
-        return None if 1 <= self.order < window else f"no recall by 1 to {window - 1} tokens"
+        inside = 1 <= self.order < window and 1 <= self.nth < window
+        return None if inside else f"no recall by 1 to {window - 1} tokens, 1 to {window - 1} times"
 
 
 LagField = Interval
@@ -187,8 +189,9 @@ def text_input(raw: dict[str, Any]) -> TextInput:
 
 
 def text_field(raw: dict[str, Any]) -> TextField:
-    """What `asdict` made of it; raises TypeError otherwise."""
+    """What `asdict` made of it, with or without what has a default; raises TypeError otherwise."""
     for kind in TEXT_FIELDS:
-        if {attribute.name for attribute in attributes(kind)} == set(raw):
+        needed = {a.name for a in attributes(kind) if a.default is MISSING}
+        if needed <= set(raw) <= {a.name for a in attributes(kind)}:
             return kind(**raw)
     raise TypeError(f"{raw} is no field of a text cluster")

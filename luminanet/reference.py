@@ -146,7 +146,7 @@ def look(field: TextField, tokens_BW: NDArray[Any], table_VE: Array) -> Array:
     """[B, E]: what a field sees of a window, in the rows of a table."""
     if isinstance(field, Lags):
         return pool(_rows(table_VE, tokens_BW)[:, ::-1], field)
-    return _rows(table_VE, recall(tokens_BW, field.order))
+    return _rows(table_VE, recall(tokens_BW, field.order, field.nth))
 
 
 def _rows(table_VE: Array, tokens: NDArray[Any]) -> Array:
@@ -160,16 +160,17 @@ def pool(by_lag_BWE: Array, field: LagField) -> Array:
     return np.asarray(seen_BLE.sum(1) / math.sqrt(len(lags)))
 
 
-def recall(tokens_BW: NDArray[Any], order: int) -> NDArray[np.int64]:
-    """[B]: the token that followed the last earlier `order` tokens equal to the newest ones, or
+def recall(tokens_BW: NDArray[Any], order: int, nth: int = 1) -> NDArray[np.int64]:
+    """[B]: the token that followed the nth last earlier `order` tokens equal to the newest ones, or
     NO_TOKEN. What stands before the beginning of a text is equal to nothing."""
 
     def followed(window: list[int]) -> int:
         newest = window[-order:]
-        for after in range(len(window) - 1, order - 1, -1):
-            if window[after - order : after] == newest and NO_TOKEN not in newest:
-                return window[after]
-        return NO_TOKEN
+        if NO_TOKEN in newest:
+            return NO_TOKEN
+        ends = range(len(window) - 1, order - 1, -1)
+        found = [window[after] for after in ends if window[after - order : after] == newest]
+        return found[nth - 1] if len(found) >= nth else NO_TOKEN
 
     return np.array([followed(window) for window in tokens_BW.tolist()], np.int64)
 

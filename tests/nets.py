@@ -65,7 +65,7 @@ def _random_fields(
 
 def _random_text_field(rng: np.random.Generator, source: TextInput) -> TextField:
     if rng.random() < 0.25:
-        return Recall(int(rng.integers(1, 4)))
+        return Recall(int(rng.integers(1, 4)), nth=int(rng.integers(1, 4)))
     start, stop = np.sort(rng.choice(source.window + 1, size=2, replace=False))
     return Interval(int(start), int(stop))
 

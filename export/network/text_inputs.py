@@ -150,9 +150,24 @@ class TextInputs:
                 equal = columns(graph, equal, 0, 1 - order, f"{name}/earlier")
                 places = columns(graph, places, 1, FAR, f"{name}/later")
             places = graph.node("Where", [equal, places, nothing], f"{name}/places")
-            if Recall(order) in self.recalls:
-                axis = graph.constant("recall/axis", np.array([1]))
-                found.append(graph.node("ReduceMax", [places, axis], f"{name}/last", keepdims=1))
+            found += self._last(places, order)
+        return found
+
+    def _last(self, places: str, order: int) -> list[str]:
+        """The nth last of the places where the newest `order` tokens stood, [B, 1] a recall by
+        these: before the second last is looked for, the last is struck out, and so on."""
+        graph, found, last = self.graph, list[str](), ""
+        own = [recall.nth for recall in self.recalls if recall.order == order]
+        for nth in range(1, 1 + max(own, default=0)):
+            axis = graph.constant("recall/axis", np.array([1]))
+            nothing = graph.constant("recall/nothing", np.array([0]))
+            name = f"alike{order}" if nth == 1 else f"alike{order}/{nth}"
+            if nth > 1:
+                struck = graph.node("Equal", [places, last], f"{name}/struck")
+                places = graph.node("Where", [struck, nothing, places], f"{name}/places")
+            last = graph.node("ReduceMax", [places, axis], f"{name}/last", keepdims=1)
+            if nth in own:
+                found.append(last)
         return found
 
     # ------------------------------------------------------------------ what sounds in the output

@@ -51,12 +51,16 @@ def _recalls(topology: Topology, shape: TextInput) -> set[Recall]:
 
 
 def _recalling(topology: Topology, shape: TextInput) -> Work:
-    """Three nodes for the newest token, five for each before it, one a recall; then the tokens."""
+    """Three nodes for the newest token, five for each before it, one for the last time that these
+    were there, three for each time before; then the tokens."""
     recalls = _recalls(topology, shape)
     if not recalls:
         return Work()
     order, several = max(recall.order for recall in recalls), len(recalls) > 1
-    return Work(5 * order + 1 + len(recalls) + several, 2 * order + 4 + several)
+    times = {n: max(r.nth for r in recalls if r.order == n) for n in {r.order for r in recalls}}
+    found = sum(3 * nth - 2 for nth in times.values())
+    longest = max(2 * n + 3 * nth for n, nth in times.items())
+    return Work(5 * order + 1 + found + several, longest + 1 + several)
 
 
 def _seeing(topology: Topology, shape: TextInput, views: Iterable[View]) -> Work:

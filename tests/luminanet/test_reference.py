@@ -67,22 +67,27 @@ def test_positions_before_the_text_count_as_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "order", "expected"),
+    ("window", "order", "nth", "expected"),
     [
-        ([7, 5, 9, 5], 1, 9),
-        ([5, 1, 5, 2, 5], 1, 2),  # the last time, not the first
-        ([5, 5], 1, 5),
-        ([3, 4, 8, 4, 9, 3, 4], 2, 8),  # 4 alone came later
-        ([4, 8, 3, 4], 2, NO_TOKEN),  # a pair that began before the window is not there
-        ([1, 2, 3], 1, NO_TOKEN),
-        ([NO_TOKEN, NO_TOKEN, 6], 1, NO_TOKEN),
-        ([NO_TOKEN, 6, NO_TOKEN, 6], 2, NO_TOKEN),  # nothing is like nothing
+        ([7, 5, 9, 5], 1, 1, 9),
+        ([5, 1, 5, 2, 5], 1, 1, 2),  # the last time, not the first
+        ([5, 5], 1, 1, 5),
+        ([3, 4, 8, 4, 9, 3, 4], 2, 1, 8),  # 4 alone came later
+        ([4, 8, 3, 4], 2, 1, NO_TOKEN),  # a pair that began before the window is not there
+        ([1, 2, 3], 1, 1, NO_TOKEN),
+        ([NO_TOKEN, NO_TOKEN, 6], 1, 1, NO_TOKEN),
+        ([NO_TOKEN, 6, NO_TOKEN, 6], 2, 1, NO_TOKEN),  # nothing is like nothing
+        ([5, 1, 5, 2, 5], 1, 2, 1),  # the time before the last
+        ([5, 1, 5, 2, 5], 1, 3, NO_TOKEN),
+        ([5, 5, 5], 1, 2, 5),
+        ([3, 4, 8, 3, 4, 9, 3, 4], 2, 2, 8),
+        ([4, 8, 3, 4, 9, 3, 4], 2, 2, NO_TOKEN),
     ],
 )
-def test_what_followed_when_the_newest_tokens_were_last_there(
-    window: list[int], order: int, expected: int
+def test_what_followed_when_the_newest_tokens_were_there_before(
+    window: list[int], order: int, nth: int, expected: int
 ) -> None:
-    assert recall(np.array([window]), order).tolist() == [expected]
+    assert recall(np.array([window]), order, nth).tolist() == [expected]
 
 
 def test_an_echo_adds_what_it_sees_as_loud_as_the_gates_say() -> None:

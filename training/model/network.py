@@ -41,8 +41,9 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """How a network learns; none of it is in a trained one. Dropout of hidden states, and of whole
-    rows of habits; whether a choir shares its gates (Topology.choirs)."""
+    """How a network learns; none of it is in a trained one. Dropout of hidden states and of the
+    embeddings that clusters see, and of whole rows of habits; whether a choir shares its gates
+    (Topology.choirs)."""
 
     dropout: float = 0.0
     habit_dropout: float = 0.0
@@ -212,7 +213,8 @@ class Network(nn.Module):
         return torch.cat(said), torch.cat(wanted)
 
     def embed(self, tokens_BT: Tensor) -> Tensor:
-        return self.norm(F.embedding(tokens_BT, self.get_parameter("embed_VE")), "in", "E")
+        rows_BTE = self.norm(F.embedding(tokens_BT, self.get_parameter("embed_VE")), "in", "E")
+        return F.dropout(rows_BTE, self.options.dropout, self.training)
 
     def norm(self, x: Tensor, which: str, size: str) -> Tensor:
         p = self.get_parameter

@@ -5,7 +5,7 @@ of a group, B sequences, T tokens, N positions (B * T, or B: the last ones), F e
 legend of frozen.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -50,8 +50,8 @@ class TextFields(nn.Module):
 
     def _from_all(self, tokens_BT: Tensor, rows_BTE: Tensor, fields: list[TextField]) -> Seen:
         length, window = rows_BTE.shape[1], self.shape.window
-        if orders := max((f.order for f in fields if isinstance(f, Recall)), default=0):
-            followers = followers_of(tokens_BT, orders, window)
+        if recalls := [f for f in fields if isinstance(f, Recall)]:
+            followers = followers_of(tokens_BT, recalls, window)
             after_nothing = F.pad(rows_BTE, (0, 0, 1, 0))
         # padded[:, window + t] is the token at t, lag 0.
         padded = F.pad(rows_BTE, (0, 0, window, 0))
@@ -67,11 +67,11 @@ class TextFields(nn.Module):
                 view = total / len(lags) ** 0.5
             return view.flatten(0, 1).to(rows_BTE.dtype)
 
-        def recalled(order: int) -> Tensor:
-            at_BTE = followers[order - 1][..., None].expand_as(rows_BTE)
+        def recalled(recall: Recall) -> Tensor:
+            at_BTE = followers[recall][..., None].expand_as(rows_BTE)
             return after_nothing.gather(1, at_BTE).flatten(0, 1)
 
-        return {f: pooled(f.lags) if isinstance(f, Lags) else recalled(f.order) for f in fields}
+        return {f: pooled(f.lags) if isinstance(f, Lags) else recalled(f) for f in fields}
 
     def echo(
         self,
@@ -109,31 +109,37 @@ def _from_the_last(tokens_BT: Tensor, rows_BTE: Tensor, fields: list[TextField])
         seen_BE: Tensor = rows_BTE[:, first:end].sum(1) / len(lags) ** 0.5
         return seen_BE
 
-    def recalled(order: int) -> Tensor:
-        if length <= order:
+    def recalled(recall: Recall) -> Tensor:
+        if length < recall.order + recall.nth:
             return torch.zeros_like(rows_BTE[:, 0])
-        runs = tokens_BT.unfold(1, order, 1)
+        runs = tokens_BT.unfold(1, recall.order, 1)
         alike = (runs[:, :-1] == runs[:, -1:]).all(2)
-        places = torch.arange(order, length, device=alike.device)
-        last_B = torch.where(alike, places, 0).amax(1)
+        places = torch.arange(recall.order, length, device=alike.device)
+        last_B = torch.where(alike, places, 0).topk(recall.nth, 1).values[:, -1]
         # Place 0 follows nothing: there, nothing is recalled.
         found_BE: Tensor = rows_BTE[torch.arange(len(last_B)), last_B]
         return found_BE * (last_B > 0)[:, None]
 
-    return {f: pooled(f.lags) if isinstance(f, Lags) else recalled(f.order) for f in fields}
+    return {f: pooled(f.lags) if isinstance(f, Lags) else recalled(f) for f in fields}
 
 
-def followers_of(tokens_BT: Tensor, orders: int, window: int) -> list[Tensor]:
-    """For 1 to `orders` tokens: where they, the newest at every position, stood before in the
-    window ending there. [B, T]: 1 + the position after them, the last such; 0 if they did not."""
+def followers_of(
+    tokens_BT: Tensor, recalls: Sequence[Recall], window: int
+) -> dict[Recall, Tensor]:
+    """Where the newest tokens at every position stood before in the window ending there. [B, T] a
+    recall: 1 + the position after them, the nth last such; 0 if they did not so often."""
     at_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
     back_TT = at_T[:, None] - at_T
     alike_BTT = tokens_BT[:, :, None] == tokens_BT[:, None]
-    equal_BTT, found = alike_BTT, list[Tensor]()
-    for order in range(1, orders + 1):
+    equal_BTT, found = alike_BTT, dict[Recall, Tensor]()
+    for order in range(1, 1 + max(recall.order for recall in recalls)):
         if order > 1:
             alike_BTT = F.pad(alike_BTT[:, :-1, :-1], (1, 0, 1, 0))
             equal_BTT = equal_BTT & alike_BTT
         inside_TT = (back_TT > 0) & (back_TT <= window - order)
-        found.append(torch.where(equal_BTT & inside_TT, at_T + 2, 0).amax(2))
+        places_BTT = torch.where(equal_BTT & inside_TT, at_T + 2, 0)
+        for nth in range(1, 1 + max((r.nth for r in recalls if r.order == order), default=0)):
+            if nth > 1:
+                places_BTT = places_BTT.masked_fill(places_BTT == last_BT[..., None], 0)
+            last_BT = found[Recall(order, nth)] = places_BTT.amax(2)
     return found

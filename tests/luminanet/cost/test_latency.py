@@ -61,6 +61,8 @@ ECHOES = {
     "none": ((), (), 0),
     "recalls are seen": ((Recall(1),), (), 0),
     "two are": ((Recall(1), Recall(3)), (), 0),
+    "the third last is": ((Recall(1, nth=3),), (), 0),
+    "the last two are, in two ways": ((Recall(1), Recall(1, 2), Recall(2), Recall(2, 2)), (), 0),
     "an interval is echoed": ((), (Interval(0, 8),), 0),
     "habits": ((), (), 5),
     "all": ((Recall(1), Recall(2)), (Interval(0, 8), Recall(1), Recall(2)), 5),
