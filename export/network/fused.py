@@ -71,6 +71,7 @@ class Block(Levelwise):
         said = self.graph.concat([self.hidden[s] for s in spoken], f"{stage}/heard")
         gates_TS = shares(self.net, heard, list(heard), sources)
         sums_NS, sum_T = np.unique(gates_TS, axis=0, return_inverse=True)
+        # Which sum each target hears, as a row of ones and zeros; numpy 2.0.0 gives a column.
         own_TN = np.eye(len(sums_NS))[sum_T.reshape(-1)]
         send = (self.net.clusters[visit.cluster].send_HD for visit in sources)
         hear = (self.net.clusters[visit.cluster].hear_DH for visit in heard)

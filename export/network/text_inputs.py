@@ -140,6 +140,7 @@ class TextInputs:
         """
         graph, window, found = self.graph, self.shape.window, list[str]()
         nothing = graph.constant("recall/nothing", np.array([0]))
+        # In `_padded`, column i of the window is i + 1 and its follower i + 2; the newest has none.
         places = graph.constant("recall/followers", np.append(np.arange(2, window + 1), 0))
         for order in range(1, 1 + self.recalls[-1].order):
             name = f"alike{order}"

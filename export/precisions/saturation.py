@@ -25,6 +25,7 @@ def saturated(x_BK: NDArray[np.uint8], weights_KN: NDArray[np.int8]) -> NDArray[
     odd = weights_KN.shape[-2] % 2
     x_BK = np.pad(x_BK.astype(np.int64), ((0, 0), (0, odd)))
     weights_KN = np.pad(weights_KN.astype(np.int64), ((0, odd), (0, 0)))
+    # Neighbours along K meet in one register of 16 bits: the even ones with the odd ones.
     pairs_BJN = x_BK[:, 0::2, None] * weights_KN[0::2] + x_BK[:, 1::2, None] * weights_KN[1::2]
     return np.asarray(pairs_BJN.clip(LEAST, MOST).sum(1))
 

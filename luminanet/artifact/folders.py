@@ -127,6 +127,7 @@ def _in_place(directory: Path, files: Mapping[str, bytes], mark: str) -> None:
         _write(work / "new", files)
         (work / "old").mkdir()
         try:
+            # False sorts before True: `!=` puts the mark first, `==` puts it last.
             for path in sorted(before, key=lambda path: path.name != mark):
                 path.rename(work / "old" / path.name)
             _move_up(work / "new", mark)

@@ -59,6 +59,7 @@ class TextFields(nn.Module):
             totals = F.pad(padded.float().cumsum(1), (0, 0, 1, 0))
 
         def pooled(lags: range) -> Tensor:
+            # A sum over lags that follow each other is a difference of two running totals.
             low, high = window + 1 - lags.stop, window + 1 - lags.start
             if len(lags) == 1:
                 view = padded[:, high - 1 : high - 1 + length]
