@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from export.command import finish
 from export.gpu.engine_process import run
 from export.gpu.engine_shapes import LIMIT_S, PlanOptions, Shapes, shapes_of
 from luminanet.artifact.directory import Artifact
@@ -36,6 +35,7 @@ from luminanet.artifact.tensorrt_plan import (
     open_plan,
     read_plan,
 )
+from luminanet.command import finish
 from luminanet.errors import (
     ArtifactError,
     ConfigError,

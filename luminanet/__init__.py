@@ -15,4 +15,5 @@ Reading order:
     artifact/    what a frozen network is on disk, and how it proves itself
     interface    every tensor that a graph takes and gives, by family and role
     finite, untrusted, machine    weights that are numbers, JSON from elsewhere, what a CPU has
+    command      how a command ends
 """

@@ -8,9 +8,12 @@ LuminaNetError
 ├── ArtifactError        a frozen artifact that is missing, damaged or not to be trusted
 ├── ExportError          a graph that could not be built
 │   └── VerificationError    a graph that disagrees with the numpy reference
+├── DivergedError        a network that is no network any more: its loss is no number
 ├── DeviceError          a GPU, or its driver, that does not do what it is asked
 └── MissingExtraError    an optional library is not installed
 """
+
+from pathlib import Path
 
 
 class LuminaNetError(Exception):
@@ -45,6 +48,10 @@ class VerificationError(ExportError):
     """A graph that disagrees with the numpy reference."""
 
 
+class DivergedError(LuminaNetError):
+    """Training that led to weights, or to a loss, that are no numbers."""
+
+
 class DeviceError(LuminaNetError):
     """A GPU, or its driver, that does not do what it is asked."""
 
@@ -54,3 +61,9 @@ class MissingExtraError(LuminaNetError):
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(f"{library} is not installed: pip install 'luminanet[{extra}]'")
+
+
+def told(error: OSError, otherwise: Path | None = None) -> str:
+    """What the operating system says, in one line: "runs/a/ckpt.pt: No space left on device"."""
+    where, why = error.filename or otherwise, error.strerror or str(error)
+    return f"{where}: {why}" if where else why

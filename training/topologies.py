@@ -137,10 +137,8 @@ def few_text(width: int, channel: int, vocab_size: int) -> Topology:
     return _text(fields, _untied(vocab_size), width, channel)
 
 
-SEEDINGS = {
-    "paper": paper_image,
-    "fine": fine_image,
-    "dense": dense_image,
+IMAGE_SEEDINGS = {"paper": paper_image, "fine": fine_image, "dense": dense_image}
+TEXT_SEEDINGS = {
     "lags": lags_text,
     "bus": bus_text,
     "lean": lean_text,
@@ -148,3 +146,4 @@ SEEDINGS = {
     "echo": echo_text,
     "echo-bus": echo_bus_text,
 }
+SEEDINGS = IMAGE_SEEDINGS | TEXT_SEEDINGS

@@ -1,11 +1,11 @@
 """The runs of tuning.py, as data: what is tried for GPT-2, and for LuminaNet beside it."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from math import exp
 from typing import Any
 
-from training.config import TrainConfig
-from training.presets import PRESETS
+from training.config import TextConfig
+from training.presets import TEXT_PRESETS
 
 GPT2, LUMINANET = "gpt2", "tinystories-echo-wide"
 STEPS = 450
@@ -42,30 +42,17 @@ class Try:
     @property
     def changes(self) -> list[str]:
         """Each option that is not at its default, as a word such as beta2=0.95."""
-        usual = asdict(Try(self.preset, self.width, self.rate, self.steps))
-        own = asdict(self)
-        return [f"{f.name}={own[f.name]}" for f in fields(self) if own[f.name] != usual[f.name]]
+        return [f"{name}={value}" for name, value in self._changed.items()]
 
-    def config(self) -> TrainConfig:
-        plain = PRESETS[self.preset]
-        habits = plain.habit_dropout if self.habit_dropout is None else self.habit_dropout
-        return replace(
-            plain,
-            width=self.width,
-            learning_rate=self.rate,
-            steps=self.steps,
-            dropout=self.dropout,
-            habit_dropout=habits,
-            weight_decay=self.weight_decay,
-            beta2=self.beta2,
-            warmup=self.warmup,
-            final_rate=self.final_rate,
-            head_width=self.head_width,
-            deviation=self.deviation,
-            teacher=self.teacher,
-            seed=self.seed,
-            check_every=CHECK_EVERY,
-        )
+    @property
+    def _changed(self) -> dict[str, Any]:
+        usual = asdict(Try(self.preset, self.width, self.rate, self.steps))
+        return {name: value for name, value in asdict(self).items() if value != usual[name]}
+
+    def config(self) -> TextConfig:
+        sizes = {"width": self.width, "learning_rate": self.rate, "steps": self.steps}
+        always = {"teacher": self.teacher, "check_every": CHECK_EVERY}
+        return TEXT_PRESETS[self.preset].having(**sizes | always | self._changed)
 
 
 @dataclass(frozen=True, slots=True)

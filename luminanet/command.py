@@ -1,4 +1,4 @@
-"""How every command of this package ends: with an exit status, and at most one line on stderr.
+"""How a command ends: with an exit status, and at most one line on stderr.
 
 0      it is done
 2      what a user can mend, told in one line
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from types import FrameType
 
-from luminanet.errors import LuminaNetError
+from luminanet.errors import LuminaNetError, told
 
 ENDING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -24,13 +24,15 @@ ENDING = [
 class Ended(KeyboardInterrupt):
     """A signal asked for the end; not an Exception, so that nobody takes it for a fault."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name}: nothing half is left")
+    def __init__(self, number: int, said: str = "") -> None:
+        name = signal.Signals(number).name
+        super().__init__(said or f"ended by {name}: nothing half is left")
         self.number = number
 
 
-def finish(work: Callable[[], int | None]) -> int:
-    """Does the work and returns the exit status: the one that it returns, or 0."""
+def finish(work: Callable[[], int | None], system: Callable[[OSError], str] = told) -> int:
+    """Does the work and returns the exit status: the one that it returns, or 0. `system` puts what
+    the operating system refuses in words."""
     try:
         with _signals():
             if isinstance(sys.stdout, TextIOWrapper):  # a path of any bytes can be printed
@@ -42,7 +44,8 @@ def finish(work: Callable[[], int | None]) -> int:
         return 128 + signal.SIGPIPE
     except (LuminaNetError, OSError) as error:
         _discard_output()
-        print(f"error: {clean(str(error))}", file=sys.stderr)
+        said = system(error) if isinstance(error, OSError) else str(error)
+        print(f"error: {clean(said)}", file=sys.stderr)
         return 2
     except Ended as ended:
         print(ended, file=sys.stderr)
