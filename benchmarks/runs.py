@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from luminanet.command import finish
-from luminanet.errors import ConfigError
+from luminanet.errors import ConfigError, finish
 from training.config import RunConfig
 from training.whole import replacing
 

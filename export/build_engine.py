@@ -35,12 +35,12 @@ from luminanet.artifact.tensorrt_plan import (
     open_plan,
     read_plan,
 )
-from luminanet.command import finish
 from luminanet.errors import (
     ArtifactError,
     ConfigError,
     ExportError,
     MissingExtraError,
+    finish,
 )
 
 RTX = "tensorrt_rtx"

@@ -41,8 +41,7 @@ from export.triton_repository import triton_repository
 from luminanet.artifact.directory import Artifact, check, write
 from luminanet.artifact.folders import check_writable, follow
 from luminanet.artifact.manifest import Family, GraphEntry, Precision, Role, Runtime
-from luminanet.command import finish
-from luminanet.errors import ArtifactError, MissingExtraError
+from luminanet.errors import ArtifactError, MissingExtraError, finish
 from luminanet.finite import check_finite, weights
 from luminanet.gpt2 import Gpt2Net
 
@@ -55,7 +54,7 @@ DECODING = {"steps": 1}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status (export/command.py)."""
+    """Returns the exit status (luminanet/errors.py)."""
     arguments = _parser().parse_args(argv)
     return finish(lambda: _run(arguments))
 

@@ -26,8 +26,7 @@ from export.graph.session import CPU, CUDA
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import GraphEntry, Manifest, Role, Runtime
 from luminanet.artifact.tensorrt_plan import PLAN, PlanInfo, beside, open_plan, read_plan
-from luminanet.command import clean, finish
-from luminanet.errors import ArtifactError
+from luminanet.errors import ArtifactError, clean, finish
 from luminanet.machine import cpu
 
 PROVIDERS = {"cpu": CPU, "cuda": CUDA}

@@ -2,7 +2,7 @@
 
 Reading order:
 
-    errors       one tree of errors
+    errors       one tree of errors, and how a command ends
     fields       receptive fields: patches, lags, pools, induction look-ups (recalls)
     topology     clusters, connections, levels
     frozen       a topology with its weights
@@ -15,5 +15,4 @@ Reading order:
     artifact/    what a frozen network is on disk, and how it proves itself
     interface    every tensor that a graph takes and gives, by family and role
     finite, untrusted, machine    weights that are numbers, JSON from elsewhere, what a CPU has
-    command      how a command ends
 """

@@ -4,18 +4,19 @@
     TextConfig     a run on stories, of a TextLuminaNet or a Gpt2Model
 
 A run and its model have the settings that mean something to them, and no others. What is stored of
-a run is one flat dict, the same for all (STORED).
+a run is one flat dict, the same for all (stored.py).
 """
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
 from luminanet.errors import ConfigError
 from luminanet.topology import Kind
-from training.precision import AUTO, BF16, PRECISIONS
+from training.precision import AUTO, PRECISIONS
+from training.stored import STORED, STORED_EVOLUTION, completed, filled
 from training.topologies import IMAGE_SEEDINGS, TEXT_SEEDINGS
 
 
@@ -262,8 +263,8 @@ class RunConfig:
         own = asdict(self) | absent | asdict(self.model)
         own |= {"model": self.model.name, "data_set": self.data_set}
         if self.evolution:
-            own["evolution"] = _filled(asdict(self.evolution), STORED_EVOLUTION)
-        plain: dict[str, Any] = json.loads(json.dumps(_filled(own, STORED)))
+            own["evolution"] = filled(asdict(self.evolution), STORED_EVOLUTION)
+        plain: dict[str, Any] = json.loads(json.dumps(filled(own, STORED)))
         return plain
 
 
@@ -298,60 +299,3 @@ OWNERS: Mapping[type[RunConfig | Model], str] = {
 def names(config: RunConfig | Model | type[RunConfig | Model]) -> set[str]:
     """What its settings are called."""
     return {f.name for f in fields(config)}
-
-
-# ---------------------------------------------------------------------- what is stored
-
-FIXED = {"ema": 0.998, "gate_rate": 5.0}
-"""Once settings, now constants (step/trainer.py), and still stored."""
-FIXED_EVOLUTION = {"price": 0.05, "max_latency_us": 0.0}
-"""The same of evolution (evolution/evolve.py); a limit of 0 is none."""
-BEFORE = {"precision": BF16, "seeding": ""}
-"""What runs did that do not name a setting, where it is no default."""
-ORDER = (
-    *("preset", "data_set", "model", "steps", "batch", "learning_rate", "seed", "optimizer"),
-    *("weight_decay", "beta2", "warmup", "final_rate", "ema", "gate_rate", "clip", "dropout"),
-    *("habit_dropout", "mixup", "smoothing", "teacher", "distill", "whiten", "augment", "context"),
-    *("vocab_size", "width", "layers", "head_width", "deviation", "channel", "seeding"),
-    *("shared_gates", "evolution", "held_out", "check_every", "compile", "precision", "seconds"),
-)
-EVOLUTION_ORDER = (
-    *("policy", "start", "stop", "events", "building", "max_parameters", "max_macs"),
-    *("max_clusters", "max_connections", "max_level", "max_width", "neurons", "connections"),
-    *("kinds", "grown", "pruned", "price", "cost", "max_latency_us", "fields", "buses"),
-)
-
-
-def _stored(
-    order: Iterable[str], kinds: Iterable[type[Any]], more: Mapping[str, Any]
-) -> dict[str, Any]:
-    usual = {f.name: f.default for k in kinds for f in fields(k) if f.default is not MISSING}
-    plain: dict[str, Any] = json.loads(json.dumps(usual | dict(more)))
-    return {name: plain.get(name) for name in order}
-
-
-STORED = _stored(ORDER, OWNERS, FIXED | BEFORE)
-"""All settings of all runs in the order in which they are stored, with what stands there for a run
-that does not have them, or that was begun before they came."""
-STORED_EVOLUTION = _stored(EVOLUTION_ORDER, [EvolutionConfig], FIXED_EVOLUTION)
-
-
-def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as `to_dict` of an earlier version gave it, with the settings that came
-    since. Raises ConfigError where it has another value of what is a constant now."""
-    evolution = saved.get("evolution")
-    for found, constants in ((saved, FIXED), (evolution or {}, FIXED_EVOLUTION)):
-        for name, value in constants.items():
-            if (was := found.get(name, value)) != value:
-                raise ConfigError(
-                    f"it is of a run with {name} {was}, and in this version that is always "
-                    f"{value}: go on with the version that began it, or begin again elsewhere"
-                )
-    if evolution is not None:
-        evolution = STORED_EVOLUTION | evolution
-    return STORED | dict(saved) | {"evolution": evolution}
-
-
-def _filled(own: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are stored, with those of `own`."""
-    return {name: own.get(name, value) for name, value in stored.items()}

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import torch
 
-from luminanet.command import finish
-from luminanet.errors import ConfigError, told
+from luminanet.errors import ConfigError, finish, told
 from training.config import (
     EvolutionConfig,
     ImageBaseline,

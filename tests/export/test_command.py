@@ -14,8 +14,7 @@ from export.freeze import main as freeze
 from export.show import main as show
 from export.triton_repository import main as triton_repository
 from luminanet.artifact.directory import Artifact
-from luminanet.command import finish
-from luminanet.errors import ConfigError
+from luminanet.errors import ConfigError, finish
 from tests.nets import LABELS, random_weights, tiny_image_topology, write_tiny_artifacts
 from training.checkpoint import Checkpoint, save
 

@@ -10,11 +10,11 @@ import torch
 
 from luminanet.errors import ConfigError
 from tests.training.test_train import train
-from training.config import FIXED, FIXED_EVOLUTION, STORED, STORED_EVOLUTION, completed
 from training.evolution.evolve import PRICE
 from training.presets import IMAGE_PRESETS, PRESETS, TEXT_PRESETS
 from training.run import run
 from training.step.trainer import EMA, GATE_RATE
+from training.stored import FIXED, FIXED_EVOLUTION, STORED, STORED_EVOLUTION, completed
 from training.torch_files import read_torch
 
 LENET5 = """{"preset": "lenet5", "data_set": "cifar10", "model": "lenet5", "steps": 20000,
@@ -54,8 +54,8 @@ def test_every_preset_stores_all_of_its_settings(preset: str) -> None:
 
 
 def test_constants_are_stored_as_they_are() -> None:
-    assert {"ema": EMA, "gate_rate": GATE_RATE} == FIXED
-    assert {"price": PRICE, "max_latency_us": 0.0} == FIXED_EVOLUTION
+    assert [STORED[name] for name in FIXED] == [EMA, GATE_RATE]
+    assert [STORED_EVOLUTION[name] for name in FIXED_EVOLUTION] == [PRICE, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from benchmarks import runs
-from luminanet.command import Ended
-from luminanet.errors import ConfigError
+from luminanet.errors import ConfigError, Ended
 from luminanet.machine import Cpu
 from tests.training.conftest import SMALL
 from tests.training.test_train import train

@@ -13,8 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from luminanet.command import Ended
-from luminanet.errors import ConfigError
+from luminanet.errors import ConfigError, Ended
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
 from tests.damage import flip_a_bit

@@ -5,8 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from luminanet.command import finish
-from luminanet.errors import CheckpointError, LuminaNetError, told
+from luminanet.errors import CheckpointError, LuminaNetError, finish, told
 from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.analysis.anatomy import measure

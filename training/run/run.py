@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from luminanet.command import Ended
-from luminanet.errors import CheckpointError, ConfigError, DivergedError
+from luminanet.errors import CheckpointError, ConfigError, DivergedError, Ended
 from luminanet.frozen import FrozenNet
 from training import checkpoint
-from training.config import TextConfig, TrainConfig, completed
+from training.config import TextConfig, TrainConfig
 from training.evolution.evolve import Event, event_steps, evolve
 from training.model.network import Network
 from training.model.whitening import fold
@@ -30,6 +29,7 @@ from training.run.task import Task, build
 from training.run.watch import board, stop_signals
 from training.step.distributed import World
 from training.step.trainer import Score, Trainer
+from training.stored import completed
 from training.torch_files import read_torch, write_torch
 from training.whole import replacing
 

@@ -32,6 +32,7 @@ def test_an_absurd_rate_ends_in_one_line_and_the_last_good_state_is_kept(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--optimizer", "eg", "--whiten", "0", "--learning-rate", "0.99", "--warmup", "0"]
+    words += ["--evolution-events", "0"]
     assert train("cifar10", data, tmp_path, *words, "--steps", "400") == 2
     step, kept = said(capsys).groups()
     state = torch.load(tmp_path / STATE, weights_only=True)["trainer"]
