@@ -1,7 +1,7 @@
 """`python -m benchmarks.ablations --data DIR`: what evolution is worth on CIFAR-10.
 
-Trains the cifar10 preset and its ablations (training.presets.ABLATIONS), those of --networks with
-every seed, those of --once with the first, each for the same --steps (or --seconds). Looks at the
+Trains the cifar10 preset and its ablations (ABLATIONS), those of --networks with every seed, those
+of --once with the first, each for the same --steps (or --seconds). Looks at the
 test set once per finished run, and once more with all connections cut. Writes
 benchmarks/ablations.md, .json and ablations.png (learning curves with the events of evolution).
 Finished runs are read, interrupted ones resume, as in benchmarks.cifar10.
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import torch
 
@@ -24,14 +25,44 @@ from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from luminanet.topology import Kind
 from training.checkpoint import load
-from training.config import TrainConfig
+from training.config import EvolutionConfig, ImageConfig
 from training.data.datasets import Images, load_images, resolve
 from training.model.network import Network
-from training.presets import ABLATIONS, PRESETS
+from training.presets import IMAGE_PRESETS
 from training.run.run import CHECKPOINT, STATE
 from training.torch_files import read_torch
 from training.train import command_of
 
+BASE = IMAGE_PRESETS["cifar10"]
+assert BASE.evolution is not None
+LEAN = replace(BASE.evolution, events=40, stop=0.6)
+SPARSE = replace(BASE.evolution, max_connections=64)
+
+
+def _evolving(name: str, evolution: EvolutionConfig | None, **changes: Any) -> ImageConfig:
+    return BASE.having(preset=name, evolution=evolution, **changes)
+
+
+ABLATIONS = {
+    config.preset: config
+    for config in (
+        _evolving("cifar10-random", replace(BASE.evolution, policy="random")),
+        _evolving("cifar10-hebbian", replace(BASE.evolution, policy="hebbian")),
+        _evolving("cifar10-unconnected", replace(BASE.evolution, connections=0)),
+        _evolving("cifar10-pass1", replace(BASE.evolution, kinds=(Kind.FEEDFORWARD,))),
+        _evolving("cifar10-dense", None, seeding="dense", width=148),
+        _evolving("cifar10-sparse", SPARSE),
+        _evolving("cifar10-sparse-random", replace(SPARSE, policy="random")),
+        _evolving("cifar10-lean", LEAN),
+        _evolving("cifar10-lean-random", replace(LEAN, policy="random")),
+        BASE.having(preset="cifar10-unwhitened", whiten=0.0),
+        *(BASE.having(preset=f"cifar10-channel{n}", channel=n) for n in (10, 32, 84, 128)),
+    )
+}
+"""What the cifar10 preset is measured against: other policies (changes ranked by chance, or by what
+fires together), less to work with (no connections, feedforward ones only, at most 64, messages of
+other sizes, pixels as they are), no evolution (dense from the start); "lean" goes on after building
+and removes what is not missed."""
 NETWORKS = (
     *("cifar10", "cifar10-random", "cifar10-dense", "cifar10-unconnected"),
     *("cifar10-lean", "cifar10-lean-random", "cifar10-sparse", "cifar10-sparse-random"),
@@ -60,9 +91,11 @@ class Ablation:
     """Steps at which something was kept."""
 
 
-def run(config: TrainConfig, out: Path, folder: Path | None, test: Images) -> Ablation:
+def run(
+    config: ImageConfig, out: Path, folder: Path | None, test: Images, command: str
+) -> Ablation:
     device = torch.device("cpu")
-    result = finish(config, out, folder, device)
+    result = finish(config, out, folder, device, BASE, command)
     net = load(out / CHECKPOINT).net
     assert isinstance(net, FrozenNet)
     without = tested(Network(cut(net)), test, device)
@@ -184,9 +217,11 @@ def main(argv: list[str] | None = None) -> int:
         wanted = [(name, seed) for seed in seeds for name in names(arguments.networks)]
         wanted += [(name, seeds[0]) for name in names(arguments.once)]
         for name, seed in wanted:
-            config = runs.budgeted(replace(PRESETS[name], seed=seed), arguments)
+            plain = ABLATIONS.get(name, BASE)
+            config = runs.budgeted(replace(plain, seed=seed), arguments)
             config = replace(config, check_every=max(1, arguments.steps // CHECKS))
-            done.append(run(config, arguments.out / f"{name}-seed{seed}", folder, test))
+            out = arguments.out / f"{name}-seed{seed}"
+            done.append(run(config, out, folder, test, command))
             shown = write(done, arguments.report, source)
         return shown
 

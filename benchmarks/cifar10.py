@@ -29,11 +29,11 @@ from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.baselines import registry
-from training.config import LEARNING_RATES, DataSet, TrainConfig
+from training.config import LEARNING_RATES, ImageBaseline, ImageConfig
 from training.data.batches import ImageSource, scale
 from training.data.datasets import Images, load_images, resolve
 from training.model.network import Network
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS
 from training.run.run import Run
 from training.run.task import prepare
 from training.train import command_of
@@ -53,8 +53,16 @@ RECIPES: dict[str, dict[str, Any]] = {
 # ---------------------------------------------------------------------- one run
 
 
-def finish(config: TrainConfig, out: Path, folder: Path | None, device: torch.device) -> Result:
-    """Trains what is not trained yet and tests what is not tested yet.
+def finish(
+    config: ImageConfig,
+    out: Path,
+    folder: Path | None,
+    device: torch.device,
+    preset: ImageConfig | None = None,
+    how: str = "",
+) -> Result:
+    """Trains what is not trained yet and tests what is not tested yet. `preset` is what the run is
+    a change of, and `how` the command that trains it: by default, those of its name.
 
     Raises ConfigError when `out` holds a run with other settings, Interrupted after a signal.
     """
@@ -63,21 +71,27 @@ def finish(config: TrainConfig, out: Path, folder: Path | None, device: torch.de
         return Result(**raw)
     task = prepare(config, folder, None)
     assert isinstance(task.source, ImageSource)
-    trained = Run(config, task, out, device, command(config)).train()
-    result = judge(config, trained, load_images(folder, "test"), len(task.source.labels), device)
+    trained = Run(config, task, out, device, how or command(config)).train()
+    preset, test = preset or IMAGE_PRESETS[config.preset], load_images(folder, "test")
+    result = judge(config, preset, trained, test, len(task.source.labels), device)
     runs.store(path, config, asdict(result))
     return result
 
 
 def judge(
-    config: TrainConfig, path: Path, test: Images, trained_on: int, device: torch.device
+    config: ImageConfig,
+    preset: ImageConfig,
+    path: Path,
+    test: Images,
+    trained_on: int,
+    device: torch.device,
 ) -> Result:
     """The figures of a checkpoint on the test set; it was trained on `trained_on` images."""
     model, figures, parameters, macs = read(config, path)
     tally = tested(model, test, device)
     return Result(
         network=config.preset,
-        recipe=recipe_of(config),
+        recipe=recipe_of(config, preset),
         seed=config.seed,
         parameters=parameters,
         macs=macs,
@@ -86,14 +100,13 @@ def judge(
         loss=tally.nats / tally.count,
         epochs=figures["examples"] / trained_on,
         training_seconds=figures["training_seconds"],
-        converged=converged(config, figures),
+        converged=converged(preset, figures),
     )
 
 
-def recipe_of(config: TrainConfig) -> str:
+def recipe_of(config: ImageConfig, preset: ImageConfig) -> str:
     """The recipe that made `config` of its preset; "other" when none of them did."""
     names = ("mixup", "smoothing", "augment")
-    preset = PRESETS[config.preset]
     for recipe, changes in RECIPES.items():
         if all(getattr(config, n) == changes.get(n, getattr(preset, n)) for n in names):
             return recipe
@@ -113,19 +126,18 @@ def tested(model: nn.Module, test: Images, device: torch.device) -> Tally:
     return tally
 
 
-def converged(config: TrainConfig, figures: Mapping[str, float]) -> bool:
+def converged(preset: ImageConfig, figures: Mapping[str, float]) -> bool:
     """Whether a run had the images of its preset and, at a time limit, had stopped improving.
 
     The second alone is not enough: the cosine brings every run to rest, however short it was.
     """
-    preset = PRESETS[config.preset]
     enough = figures["examples"] >= preset.steps * preset.batch
     return enough and not figures.get("still_improving")
 
 
-def read(config: TrainConfig, path: Path) -> tuple[nn.Module, dict[str, float], int, int]:
+def read(config: ImageConfig, path: Path) -> tuple[nn.Module, dict[str, float], int, int]:
     """Module, figures of training, parameters, multiply-accumulates per image."""
-    if config.model in registry.BASELINES:
+    if isinstance(config.model, ImageBaseline):
         found = checkpoint.load_baseline(path)
         model = registry.thaw(found.net)
         return model, dict(found.figures), registry.parameters(model), registry.macs(model)
@@ -135,9 +147,9 @@ def read(config: TrainConfig, path: Path) -> tuple[nn.Module, dict[str, float], 
     return Network(ours.net), dict(ours.figures), topology.parameters, topology_macs(topology)
 
 
-def command(config: TrainConfig) -> str:
+def command(config: ImageConfig) -> str:
     """What trains this run alone."""
-    preset, words = PRESETS[config.preset], [f"--preset {config.preset}"]
+    preset, words = IMAGE_PRESETS[config.preset], [f"--preset {config.preset}"]
     for name in ("seed", "steps", "batch", "seconds", "check_every", "mixup", "smoothing"):
         value = getattr(config, name)
         if value != getattr(preset, name):
@@ -159,7 +171,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def configure(arguments: argparse.Namespace) -> list[TrainConfig]:
+def configure(arguments: argparse.Namespace) -> list[ImageConfig]:
     """Every run, seed by seed, so that a first column of the table is there early."""
     return [
         runs.budgeted(replace(_preset(name), seed=seed, **_recipe(recipe)), arguments)
@@ -169,11 +181,10 @@ def configure(arguments: argparse.Namespace) -> list[TrainConfig]:
     ]
 
 
-def _preset(name: str) -> TrainConfig:
-    images = sorted(key for key, c in PRESETS.items() if c.data_set is DataSet.CIFAR10)
-    if name not in images:
-        raise ConfigError(f"--networks: {name!r} is none of {', '.join(images)}")
-    return PRESETS[name]
+def _preset(name: str) -> ImageConfig:
+    if name not in IMAGE_PRESETS:
+        raise ConfigError(f"--networks: {name!r} is none of {', '.join(sorted(IMAGE_PRESETS))}")
+    return IMAGE_PRESETS[name]
 
 
 def _recipe(name: str) -> dict[str, Any]:
@@ -192,7 +203,8 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> str:
         folder, results, shown = resolve(arguments.data), list[Result](), ""
         for config in configure(arguments):
-            out = arguments.out / f"{config.preset}-{recipe_of(config)}-seed{config.seed}"
+            recipe = recipe_of(config, IMAGE_PRESETS[config.preset])
+            out = arguments.out / f"{config.preset}-{recipe}-seed{config.seed}"
             results.append(finish(config, out, folder, device))
             source = _source(argv, arguments, device)
             shown = write(results, arguments.report / arguments.name, source)

@@ -8,7 +8,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.report import table
-from training.presets import PRESETS
+from training.config import ImageLuminaNet
+from training.presets import IMAGE_PRESETS
 
 NOTES = """Same data, recipe and optimiser for all networks, 4 % of the training images held out,
 averaged weights, one view of each test image in float32. Recipes: bare is the images as they are;
@@ -108,8 +109,9 @@ def _row(s: Summary) -> list[str]:
     def margin(difference: float | None) -> str:
         return "" if difference is None else f"{100 * difference:+.2f}"
 
+    is_ours = isinstance(IMAGE_PRESETS[s.network].model, ImageLuminaNet)
     return [
-        f"LuminaNet ({s.network})" if PRESETS[s.network].model == "luminanet" else s.network,
+        f"LuminaNet ({s.network})" if is_ours else s.network,
         s.recipe,
         f"{s.parameters / 1e6:.2f} M",
         f"{s.macs / 1e6:.2f} M",

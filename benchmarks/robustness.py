@@ -25,11 +25,11 @@ from benchmarks.report import provenance, table
 from benchmarks.synapses import born, faded, flipped, shape
 from luminanet.frozen import FrozenNet
 from training import checkpoint
-from training.config import TrainConfig
+from training.config import ImageConfig
 from training.data.batches import Batch
 from training.data.datasets import resolve
 from training.model.network import Network
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS
 from training.run.run import Run
 from training.run.task import prepare
 from training.train import command_of
@@ -73,7 +73,7 @@ class Result:
 # ---------------------------------------------------------------------- one run
 
 
-def finish(rule: str, config: TrainConfig, out: Path, folder: Path | None) -> Result:
+def finish(rule: str, config: ImageConfig, out: Path, folder: Path | None) -> Result:
     """Trains and measures what is not yet; raises ConfigError when `out` is of another run."""
     path = out / RESULT
     if raw := runs.stored(path, config):
@@ -174,11 +174,11 @@ def write(results: Sequence[Result], folder: Path, source: str) -> str:
 # ---------------------------------------------------------------------- command line
 
 
-def configure(arguments: argparse.Namespace) -> list[tuple[str, TrainConfig]]:
+def configure(arguments: argparse.Namespace) -> list[tuple[str, ImageConfig]]:
     """Every run with its rule, seed by seed; on plain pixels, whose signs EG keeps."""
-    slow = replace(runs.budgeted(PRESETS["cifar10"], arguments), whiten=0.0)
+    slow = runs.budgeted(IMAGE_PRESETS["cifar10"], arguments).having(whiten=0.0)
     fast = replace(slow, learning_rate=FASTER * slow.learning_rate)
-    rules = list(zip(RULES, (slow, fast, replace(slow, optimizer="eg")), strict=True))
+    rules = list(zip(RULES, (slow, fast, slow.having(optimizer="eg")), strict=True))
     seeds = runs.seeds_of(arguments)
     return [(rule, replace(config, seed=seed)) for seed in seeds for rule, config in rules]
 

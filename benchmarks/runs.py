@@ -2,18 +2,17 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from luminanet.errors import ConfigError, LuminaNetError
-from training.config import TrainConfig
-from training.run.run import Interrupted
+from luminanet.errors import ConfigError, finish
+from training.config import RunConfig
 from training.whole import replacing
 
 HERE = Path(__file__).parent
+Config = TypeVar("Config", bound=RunConfig)
 ENDLESS = 10**9
 """Steps of a run that only its time limits."""
 
@@ -39,7 +38,7 @@ def seeds_of(arguments: argparse.Namespace) -> list[int]:
         raise ConfigError(f"--seeds: {arguments.seeds!r} is not a list like 0,1,2") from error
 
 
-def budgeted(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
+def budgeted(config: Config, arguments: argparse.Namespace) -> Config:
     """The configuration with the steps, time and batch that the options give."""
     if arguments.seconds is not None and arguments.seconds <= 0:
         raise ConfigError("--seconds must be more than 0")
@@ -48,7 +47,7 @@ def budgeted(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
-def stored(path: Path, config: TrainConfig) -> dict[str, Any] | None:
+def stored(path: Path, config: RunConfig) -> dict[str, Any] | None:
     """The result that `store` left there; raises ConfigError when it is of another run."""
     if not path.exists():
         return None
@@ -59,7 +58,7 @@ def stored(path: Path, config: TrainConfig) -> dict[str, Any] | None:
     return result
 
 
-def store(path: Path, config: TrainConfig, result: dict[str, Any]) -> None:
+def store(path: Path, config: RunConfig, result: dict[str, Any]) -> None:
     """Writes a finished run's result under a temporary name and renames it into place."""
     body = {"config": config.to_dict(), "result": result}
     with replacing(path) as file:
@@ -68,12 +67,4 @@ def store(path: Path, config: TrainConfig, result: dict[str, Any]) -> None:
 
 def finished(work: Callable[[], str]) -> int:
     """Does the work and prints what it returns; the exit status, with one line for an error."""
-    try:
-        print(work())
-    except LuminaNetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return 128 + interrupted.number
-    return 0
+    return finish(lambda: print(work()))

@@ -17,7 +17,7 @@ import torch
 from benchmarks.report import provenance, table
 from benchmarks.runs import finished, parser, seeds_of, store, stored
 from luminanet.machine import cpu
-from training.config import TrainConfig
+from training.config import TextConfig, TrainConfig
 from training.data.datasets import resolve
 from training.precision import AUTO, BF16, FP32, PRECISIONS, native
 from training.presets import PRESETS
@@ -27,9 +27,9 @@ from training.step.trainer import Trainer
 
 NAME = "training_precision"
 CPU = torch.device("cpu")
-CONFIGS = {
+CONFIGS: dict[str, TrainConfig] = {
     "cifar10": PRESETS["cifar10"],
-    "gpt2, width 384": replace(PRESETS["gpt2"], width=384),
+    "gpt2, width 384": PRESETS["gpt2"].having(width=384),
     "tinystories-echo-wide, no teacher": replace(PRESETS["tinystories-echo-wide"], teacher=""),
 }
 WARM, ROUNDS = 2, 15
@@ -63,7 +63,8 @@ def held_out(task: Task, config: TrainConfig, out: Path) -> float:
         run = Run(config, task, out, CPU, f"python -m benchmarks.{NAME}")
         run.train()
         score = run.score()
-        known = {"figure": score.perplexity if config.is_text else 100 * score.accuracy}
+        is_text = isinstance(config, TextConfig)
+        known = {"figure": score.perplexity if is_text else 100 * score.accuracy}
         store(path, config, known)
     return float(known["figure"])
 
@@ -90,7 +91,7 @@ def accuracy_rows(
                 folder = out / f"{preset.preset}-{precision}-{seed}"
                 found.append(held_out(load(config), config, folder))
         pairs = zip(figures[BF16], figures[FP32], strict=True)
-        measure = "perplexity" if preset.is_text else "top-1, %"
+        measure = "perplexity" if isinstance(preset, TextConfig) else "top-1, %"
         told = [_spread(found) for found in figures.values()]
         yield [name, str(steps), measure, *told, _spread([b - f for b, f in pairs])]
 

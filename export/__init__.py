@@ -10,7 +10,6 @@ Reading order:
     precisions/  the same graph in int8, fp16, bf16
     checks/      is it right: against numpy, at its task, on another machine
     assembly/    network -> all graphs of an artifact -> its manifest
-    command      how every command ends
     show         an artifact, for people, and tried on this machine
     build_engine, triton_repository    plans and repositories for a GPU, with gpu/
 

@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from export.command import finish
 from export.gpu.engine_process import run
 from export.gpu.engine_shapes import LIMIT_S, PlanOptions, Shapes, shapes_of
 from luminanet.artifact.directory import Artifact
@@ -41,6 +40,7 @@ from luminanet.errors import (
     ConfigError,
     ExportError,
     MissingExtraError,
+    finish,
 )
 
 RTX = "tensorrt_rtx"

@@ -31,7 +31,6 @@ from export.assembly.variants import (
 )
 from export.build_engine import build_for
 from export.checks.examples import load as load_examples
-from export.command import finish
 from export.gpt2.huggingface import FOREIGN_LICENSE, load_gpt2
 from export.gpu.engine_shapes import PlanOptions
 from export.gpu.lost_plans import lost, plans_in
@@ -42,7 +41,7 @@ from export.triton_repository import triton_repository
 from luminanet.artifact.directory import Artifact, check, write
 from luminanet.artifact.folders import check_writable, follow
 from luminanet.artifact.manifest import Family, GraphEntry, Precision, Role, Runtime
-from luminanet.errors import ArtifactError, MissingExtraError
+from luminanet.errors import ArtifactError, MissingExtraError, finish
 from luminanet.finite import check_finite, weights
 from luminanet.gpt2 import Gpt2Net
 
@@ -55,7 +54,7 @@ DECODING = {"steps": 1}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status (export/command.py)."""
+    """Returns the exit status (luminanet/errors.py)."""
     arguments = _parser().parse_args(argv)
     return finish(lambda: _run(arguments))
 

@@ -22,12 +22,11 @@ import onnx
 from onnx import helper
 
 from export.checks.probing import check
-from export.command import clean, finish
 from export.graph.session import CPU, CUDA
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import GraphEntry, Manifest, Role, Runtime
 from luminanet.artifact.tensorrt_plan import PLAN, PlanInfo, beside, open_plan, read_plan
-from luminanet.errors import ArtifactError
+from luminanet.errors import ArtifactError, clean, finish
 from luminanet.machine import cpu
 
 PROVIDERS = {"cpu": CPU, "cuda": CUDA}

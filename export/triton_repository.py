@@ -20,13 +20,12 @@ from pathlib import Path
 
 import onnx
 
-from export.command import finish
 from export.gpu.triton_config import LABELS, TritonOptions, configuration, plan_configuration
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.folders import contents, follow, is_unfinished, put
 from luminanet.artifact.manifest import MODEL, TENSORRT_MODEL, Role
 from luminanet.artifact.tensorrt_plan import PLAN, beside, open_plan, read_plan
-from luminanet.errors import ArtifactError, ExportError
+from luminanet.errors import ArtifactError, ExportError, finish
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 CONFIG = "config.pbtxt"

@@ -2,7 +2,7 @@
 
 Reading order:
 
-    errors       one tree of errors
+    errors       one tree of errors, and how a command ends
     fields       receptive fields: patches, lags, pools, induction look-ups (recalls)
     topology     clusters, connections, levels
     frozen       a topology with its weights

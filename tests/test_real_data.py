@@ -10,7 +10,7 @@ from luminanet.artifact.directory import Artifact
 from training.checkpoint import load
 from training.data.corpus import open_corpus
 from training.data.datasets import load_images, load_stories
-from training.presets import PRESETS
+from training.presets import TEXT_PRESETS
 
 FOLDER = Path(os.environ.get("LUMINANET_DATA", ""))
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
@@ -43,5 +43,5 @@ def test_the_shipped_text_models_predict_stories(name: str) -> None:
 @pytest.mark.parametrize("name", ["luminanet-tinystories", "gpt2-tinystories"])
 def test_the_shipped_tokenizer_is_the_one_that_training_makes(name: str, tmp_path: Path) -> None:
     shipped = load(PRETRAINED / name / "ckpt.pt").tokenizer
-    made = open_corpus(FOLDER, None, PRESETS["tinystories"].vocab_size, tmp_path)
+    made = open_corpus(FOLDER, None, TEXT_PRESETS["tinystories"].vocab_size, tmp_path)
     assert made.tokenizer.to_json() == shipped

@@ -3,7 +3,7 @@
 Reading order:
 
     topologies   where runs start
-    config       every choice of a run; presets: named ones
+    config       every choice of a run; stored: as it is kept; presets: named ones
     precision    what products are computed in
     data/        data sets -> batches
     model/       the network that learns

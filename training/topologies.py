@@ -126,6 +126,21 @@ def echo_text(width: int, channel: int, vocab_size: int) -> Topology:
     return replace(seed, outputs=PREDICTED, clusters=tuple(clusters))
 
 
+# What a GPT-2 knew better: how sentences begin, names, and words said long ago
+# (benchmarks/tinystories/classes.md).
+AGAIN = Recall(1, nth=2)
+WHOLE = (*ECHOES, Interval(0, 128), AGAIN)
+
+
+def recall_text(width: int, channel: int, vocab_size: int) -> Topology:
+    """`echo_text` that also recalls what followed the newest token the time before the last, and
+    echoes the whole window."""
+    seed = echo_text(width, channel, vocab_size)
+    assert isinstance(seed.input, TextInput)
+    clusters = [c if c.level else replace(c, fields=(*NEWEST, AGAIN)) for c in seed.clusters]
+    return replace(seed, input=replace(seed.input, echoes=WHOLE), clusters=tuple(clusters))
+
+
 def echo_bus_text(width: int, channel: int, vocab_size: int) -> Topology:
     """`echo_text` with each level hearing all of the other from the start."""
     return _buses(echo_text(width, channel, vocab_size))
@@ -137,14 +152,14 @@ def few_text(width: int, channel: int, vocab_size: int) -> Topology:
     return _text(fields, _untied(vocab_size), width, channel)
 
 
-SEEDINGS = {
-    "paper": paper_image,
-    "fine": fine_image,
-    "dense": dense_image,
+IMAGE_SEEDINGS = {"paper": paper_image, "fine": fine_image, "dense": dense_image}
+TEXT_SEEDINGS = {
     "lags": lags_text,
     "bus": bus_text,
     "lean": lean_text,
     "few": few_text,
     "echo": echo_text,
     "echo-bus": echo_bus_text,
+    "recall": recall_text,
 }
+SEEDINGS = IMAGE_SEEDINGS | TEXT_SEEDINGS

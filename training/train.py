@@ -14,18 +14,22 @@ from pathlib import Path
 
 import torch
 
-from luminanet.errors import ConfigError, LuminaNetError
-from training.baselines.registry import BASELINES
-from training.config import EvolutionConfig, TrainConfig
+from luminanet.errors import ConfigError, finish, told
+from training.config import (
+    EvolutionConfig,
+    ImageBaseline,
+    LuminaNet,
+    TextConfig,
+    TrainConfig,
+)
 from training.data.datasets import ENVIRONMENT, resolve
 from training.data.tables import Columns
 from training.evolution.policies import POLICIES
 from training.precision import PRECISIONS
 from training.presets import PRESETS, listing
-from training.run.run import CHECKPOINT, Interrupted, Run, settled
+from training.run.run import CHECKPOINT, Run, saved_in, settled
 from training.run.task import prepare
 from training.step.distributed import World, join, leave, local_device
-from training.whole import told
 
 OPTIONS = {
     "steps": int,
@@ -59,7 +63,6 @@ OPTIONS = {
 COLUMNS = ("--image-column", "--label-column", "--text-column")
 LOCAL = ("--data", "--out", "--tokenizer", "--threads", "--report", *COLUMNS)
 """Options that name what is of one machine only."""
-INTERRUPTED = 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -103,7 +106,10 @@ def parser() -> argparse.ArgumentParser:
         "--evolution-events", type=int, help="how often the network changes itself; 0 for never"
     )
     p.add_argument(
-        "--compile", action="store_true", help="compile the network once it has stopped changing"
+        "--compile",
+        action="store_true",
+        default=None,
+        help="compile the network once it has stopped changing",
     )
     p.add_argument("--no-augment", action="store_true", help="images as they are: no crops")
     p.add_argument("--policy", choices=sorted(POLICIES), help="who ranks what to change")
@@ -113,69 +119,74 @@ def parser() -> argparse.ArgumentParser:
 
 
 def configure(arguments: argparse.Namespace) -> TrainConfig:
+    """The preset with what the options change. Raises ConfigError, also for an option of a setting
+    that its run does not have."""
     config = PRESETS[arguments.preset]
-    given = {name: getattr(arguments, name) for name in (*OPTIONS, "precision")}
-    config = replace(config, **{name: v for name, v in given.items() if v is not None})
-    config = replace(
-        config,
-        augment=config.augment and not arguments.no_augment,
-        compile=config.compile or arguments.compile,
-    )
-    return replace(config, evolution=evolution_of(config, arguments))
-
-
-def evolution_of(config: TrainConfig, arguments: argparse.Namespace) -> EvolutionConfig | None:
-    events, name = arguments.evolution_events, arguments.policy
+    given = {name: getattr(arguments, name) for name in (*OPTIONS, "precision", "compile")}
+    given["augment"] = False if arguments.no_augment else None
+    config = config.having(**{name: v for name, v in given.items() if v is not None})
+    events, policy = arguments.evolution_events, arguments.policy
+    if events is None and policy is None:
+        return config
+    if not isinstance(config.model, LuminaNet):
+        name = config.model.name
+        raise ConfigError(f"{name} does not evolve: leave out --evolution-events and --policy")
     if events is not None and events < 0:
         raise ConfigError("--evolution-events must not be negative")
-    if events == 0 or (events is None and config.evolution is None and name is None):
-        return None
-    evolution = config.evolution or EvolutionConfig()
-    evolution = evolution if events is None else replace(evolution, events=events)
-    return evolution if name is None else replace(evolution, policy=name)
+    asked = {"events": events, "policy": policy}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    evolution = replace(config.evolution or EvolutionConfig(), **asked)
+    return config.having(evolution=evolution if evolution.events else None)
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser().parse_args(argv)
-    world = World()
-    out = arguments.out or Path("runs") / arguments.preset
+    arguments.out = arguments.out or Path("runs") / arguments.preset
+
+    def system(error: OSError) -> str:
+        return f"{told(error, arguments.out)}: {mend(error)}"
+
+    return finish(lambda: _train(arguments, command_of(argv)), system)
+
+
+def _train(arguments: argparse.Namespace, command: str) -> None:
+    config = configure(arguments)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = local_device(arguments.device)
+    world = join(config.batch, device)
     try:
-        config = configure(arguments)
-        if arguments.threads:
-            torch.set_num_threads(arguments.threads)
-        device = local_device(arguments.device)
-        world = join(config.batch, device)
-        columns = Columns(arguments.image_column, arguments.label_column, arguments.text_column)
-        folder = resolve(arguments.data)
-        config = settled(config, out, device, world)
-        task = prepare(config, folder, arguments.tokenizer, device, out, columns)
-        run = Run(config, task, out, device, command_of(argv), world)
-        if run.resumed and world.is_first:
-            print(f"resuming {out} at step {run.trainer.step}", file=sys.stderr)
+        run = _begin(config, arguments, command, device, world)
         path = run.train()
-    except LuminaNetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return 128 + interrupted.number
-    except OSError as error:
-        print(f"error: {told(error, out)}: {mend(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again", file=sys.stderr)
-        return INTERRUPTED
     finally:
         leave(world)
     if not world.is_first:
-        return 0
-    score = run.score()
-    measure = f"perplexity {score.perplexity:.3f}" if config.is_text else f"{score.accuracy:.2%}"
+        return
+    score, is_text = run.score(), isinstance(config, TextConfig)
+    measure = f"perplexity {score.perplexity:.3f}" if is_text else f"{score.accuracy:.2%}"
     print(f"{path}: held-out loss {score.loss:.4f}, {measure}")
-    if config.model not in BASELINES:
+    if not isinstance(config.model, ImageBaseline):
         print(f"next: python export/freeze.py {path.parent / CHECKPOINT}")
-    return 0
+
+
+def _begin(
+    config: TrainConfig,
+    arguments: argparse.Namespace,
+    command: str,
+    device: torch.device,
+    world: World,
+) -> Run:
+    """A run, or one that goes on; what was saved is read once, and not kept."""
+    columns = Columns(arguments.image_column, arguments.label_column, arguments.text_column)
+    folder, out = resolve(arguments.data), arguments.out
+    saved = saved_in(out)
+    config = settled(config, saved, device, world)
+    task = prepare(config, folder, arguments.tokenizer, device, out, columns)
+    run = Run(config, task, out, device, command, world, saved)
+    if saved and world.is_first:
+        print(f"resuming {out} at step {run.trainer.step}", file=sys.stderr)
+    return run
 
 
 def mend(error: OSError) -> str:

@@ -34,9 +34,3 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 def named(error: OSError, path: Path) -> OSError:
     """The same error with the file it is about: that of the user, not that of a temporary name."""
     return OSError(error.errno, error.strerror or str(error), str(path))
-
-
-def told(error: OSError, otherwise: Path | None = None) -> str:
-    """What the operating system says, in one line: "runs/a/ckpt.pt: No space left on device"."""
-    where, why = error.filename or otherwise, error.strerror or str(error)
-    return f"{where}: {why}" if where else why

@@ -17,7 +17,7 @@ from luminanet.tokenizer import Tokenizer
 from training.data.batches import held_out_tokens
 from training.data.corpus import open_corpus
 from training.data.datasets import load_stories, tokenize
-from training.presets import PRESETS
+from training.presets import TEXT_PRESETS
 
 VALIDATION, HELD_OUT, TRAINING = "validation", "held-out", "training"
 SPLITS = (VALIDATION, HELD_OUT)
@@ -48,5 +48,5 @@ class Streams:
             path = Path(made) / TOKENIZER
             path.write_text(tokenizer, "utf-8")
             ids_N = open_corpus(self._folder, path, 0, None).tokens.ids_N
-        kept = held_out_tokens(len(ids_N), PRESETS[PRESET])
+        kept = held_out_tokens(len(ids_N), TEXT_PRESETS[PRESET])
         return ids_N[:-kept] if self.split == TRAINING else ids_N[-kept:]

@@ -8,10 +8,9 @@ held-out stories with each network as it is and with parts of it silenced, witho
     echoes         nothing is echoed
     habits         nothing is known by heart of what follows two tokens
 
-Presets whose names have a bus in them are connected densely from the start and do not evolve;
-tinystories-bus-wide is the hand-made one at the cost of the evolved one. Says also how alike two
-evolved networks of one preset are. Writes benchmarks/tinystories/ablations.md and .json. Finished
-runs are read, interrupted ones resume.
+Those with a bus in their names (DENSE) are connected from the start and do not evolve. Says also
+how alike two evolved networks of one preset are. Writes benchmarks/tinystories/ablations.md and
+.json. Finished runs are read, interrupted ones resume.
 """
 
 import json
@@ -36,14 +35,29 @@ from luminanet.fields import Recall, TextInput
 from luminanet.frozen import ClusterWeights, FrozenNet, TextHead
 from luminanet.topology import Cluster, Kind
 from training.analysis.similarity import compare
-from training.config import TrainConfig
+from training.config import TextConfig, TextLuminaNet
 from training.data.datasets import resolve
-from training.presets import PRESETS
+from training.presets import TEXT_PRESETS
 from training.run.run import Run
 from training.run.task import prepare
 from training.train import command_of
 
 HERE = Path(__file__).parent
+DENSE = {
+    config.preset: config
+    for config in (
+        TEXT_PRESETS["tinystories"].having(preset="tinystories-bus", seeding="bus", evolution=None),
+        TEXT_PRESETS["tinystories"].having(
+            **{"preset": "tinystories-bus-wide", "seeding": "bus", "evolution": None},
+            **{"learning_rate": 5e-3, "width": 200},
+        ),
+        TEXT_PRESETS["tinystories-echo"].having(
+            preset="tinystories-echo-bus", seeding="echo-bus", width=96, evolution=None
+        ),
+    )
+}
+"""Levels are connected from the start, and nothing evolves; the wide one costs as much as
+tinystories-echo."""
 NETWORKS = ("tinystories-echo", "tinystories-echo-bus", "tinystories-bus-wide", "tinystories-bus")
 STEPS = 450
 TOKENS = 20_000
@@ -99,7 +113,7 @@ def _without(net: FrozenNet, see: bool, echo: tuple[type, ...]) -> FrozenNet:
     return replace(net, clusters={c.id: quiet(c) for c in net.topology.clusters})
 
 
-def finish(config: TrainConfig, out: Path, folder: Path | None, streams: Streams) -> TextModel:
+def finish(config: TextConfig, out: Path, folder: Path | None, streams: Streams) -> TextModel:
     """Trains what is not trained yet, reads what was not read yet into RESULT."""
     path = out / RESULT
     known = runs.stored(path, config)
@@ -190,10 +204,10 @@ def main(argv: list[str] | None = None) -> int:
     return runs.finished(work)
 
 
-def _config(name: str, seed: int) -> TrainConfig:
+def _config(name: str, seed: int) -> TextConfig:
     """Raises ConfigError for what is not a preset of a LuminaNet for text."""
-    config = PRESETS.get(name)
-    if config is None or not config.is_text or config.model != "luminanet":
+    config = DENSE.get(name) or TEXT_PRESETS.get(name)
+    if config is None or not isinstance(config.model, TextLuminaNet):
         raise ConfigError(f"{name!r} is no preset of a LuminaNet for text, such as {NETWORKS[0]}")
     return replace(config, seed=seed, teacher="")
 

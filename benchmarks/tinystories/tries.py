@@ -1,20 +1,21 @@
 """The runs of tuning.py, as data: what is tried for GPT-2, and for LuminaNet beside it."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from math import exp
 from typing import Any
 
-from training.config import TrainConfig
-from training.presets import PRESETS
+from training.config import TextConfig
+from training.presets import TEXT_PRESETS
 
-GPT2, LUMINANET = "gpt2", "tinystories-echo-wide"
+GPT2, LUMINANET, RECALLING = "gpt2", "tinystories-echo-wide", "tinystories-recall"
+GPT2_ONLY = ("head_width", "deviation")
 STEPS = 450
 CHECK_EVERY = 150
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One run. The defaults are what both presets have; batch and context are always theirs."""
+    """One run; what it does not name, such as batch and context, is its preset's."""
 
     preset: str
     width: int
@@ -42,30 +43,15 @@ class Try:
     @property
     def changes(self) -> list[str]:
         """Each option that is not at its default, as a word such as beta2=0.95."""
-        usual = asdict(Try(self.preset, self.width, self.rate, self.steps))
-        own = asdict(self)
-        return [f"{f.name}={own[f.name]}" for f in fields(self) if own[f.name] != usual[f.name]]
+        usual, own = asdict(Try(self.preset, self.width, self.rate, self.steps)), asdict(self)
+        return [f"{name}={own[name]}" for name in usual if own[name] != usual[name]]
 
-    def config(self) -> TrainConfig:
-        plain = PRESETS[self.preset]
-        habits = plain.habit_dropout if self.habit_dropout is None else self.habit_dropout
-        return replace(
-            plain,
-            width=self.width,
-            learning_rate=self.rate,
-            steps=self.steps,
-            dropout=self.dropout,
-            habit_dropout=habits,
-            weight_decay=self.weight_decay,
-            beta2=self.beta2,
-            warmup=self.warmup,
-            final_rate=self.final_rate,
-            head_width=self.head_width,
-            deviation=self.deviation,
-            teacher=self.teacher,
-            seed=self.seed,
-            check_every=CHECK_EVERY,
-        )
+    def config(self) -> TextConfig:
+        own = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.preset != GPT2:
+            own = {name: value for name, value in own.items() if name not in GPT2_ONLY}
+        named = own | {"learning_rate": own.pop("rate"), "check_every": CHECK_EVERY}
+        return TEXT_PRESETS[self.preset].having(**named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +77,7 @@ class Tried:
 
 
 WARMUP = 0.4
-SPREAD = {64: 0.07, 128: 0.05, 192: 0.04, 256: 0.035, 384: 0.03}
+SPREAD = {64: 0.07, 128: 0.05, 192: 0.04, 256: 0.035, 320: 0.031, 384: 0.03}
 """Width of a GPT-2 -> deviation of its first weights: the paper's 0.02 at a width of 768, such that
 sums over a row have the same spread (0.02 sqrt(768 / width), rounded)."""
 
@@ -137,10 +123,24 @@ TRIES = (
     Try(LUMINANET, 112, 5e-3, steps=2700),
     Try(LUMINANET, 112, 5e-3, steps=2700, warmup=0.2),
     Try(LUMINANET, 112, 8e-3),
+    *(Try(LUMINANET, 112, rate, warmup=0.2) for rate in (8e-3, 3e-3)),
+    mended(384, 3e-3, warmup=0.2, steps=5400, dropout=0.1),
+    Try(RECALLING, 112, 8e-3, warmup=0.2, steps=2700, habit_dropout=0.3),
+    Try(RECALLING, 112, 8e-3, warmup=0.2, steps=2700, habit_dropout=0.5, dropout=0.1),
+    *(
+        Try(
+            *(RECALLING, 112, 8e-3, 5400),
+            **{"warmup": 0.2, "habit_dropout": 0.5, "dropout": 0.1, "seed": seed},
+        )
+        for seed in (0, 1)
+    ),
+    mended(384, 3e-3, warmup=0.2, steps=5400, dropout=0.1, seed=1),
+    mended(256, 5e-3, warmup=0.2, steps=5400, dropout=0.1),
+    mended(128, 8e-3, warmup=0.2, steps=5400),
+    *(mended(192, rate) for rate in (5e-3, 8e-3)),
+    *(mended(320, rate) for rate in (3e-3, 5e-3)),
     mended(128, 8e-3, weight_decay=0.01),
     mended(128, 8e-3, beta2=0.99),
     mended(128, 8e-3, final_rate=0.1),
-    Try(LUMINANET, 112, 3e-3),
-    Try(LUMINANET, 112, 5e-3, weight_decay=0.01),
 )
 """In the order in which they are done; what came first decided what came later."""

@@ -1,15 +1,16 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.ablations import NETWORKS, ONCE, cut, main, spread
+from benchmarks.ablations import ABLATIONS, BASE, NETWORKS, ONCE, cut, main, spread
 from luminanet.reference import forward
 from tests.datasets import write_images
 from tests.nets import random_weights, tiny_image_topology
-from training.presets import ABLATIONS, PRESETS
+from training.presets import PRESETS
 
 torch.set_num_threads(1)
 
@@ -23,12 +24,11 @@ def test_cutting_removes_connections_and_nothing_else() -> None:
     assert not np.allclose(forward(without, images), forward(net, images))
 
 
-def test_every_ablation_is_a_preset_of_the_same_recipe() -> None:
-    base = PRESETS["cifar10"]
-    for name in ABLATIONS:
-        config = PRESETS[name]
-        recipe = (config.steps, config.batch, config.learning_rate, config.mixup, config.smoothing)
-        assert recipe == (base.steps, base.batch, base.learning_rate, base.mixup, base.smoothing)
+def test_every_ablation_changes_the_model_and_nothing_else() -> None:
+    for name, config in ABLATIONS.items():
+        assert name not in PRESETS
+        assert config.model != BASE.model
+        assert replace(config, preset=BASE.preset, model=BASE.model) == BASE
 
 
 def test_the_report_is_written_and_runs_are_not_done_twice(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from benchmarks.margins import Result, markdown, summarise
 from luminanet.errors import ConfigError
 from tests.datasets import write_images
 from training.data.batches import Batch, ImageSource
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS
 from training.run.run import Run
 
 RUN = Result(
@@ -76,7 +76,7 @@ def test_the_table_has_every_network_and_is_not_measured_twice(
 
 
 def test_a_result_of_a_version_with_fewer_options_is_still_known(tmp_path: Path) -> None:
-    config, path = PRESETS["cifar10"], tmp_path / "result.json"
+    config, path = IMAGE_PRESETS["cifar10"], tmp_path / "result.json"
     runs.store(path, config, {"top1": 0.7})
     body = json.loads(path.read_text())
     del body["config"]["final_rate"]
@@ -93,7 +93,7 @@ def test_an_interrupted_comparison_keeps_what_is_done_and_resumes(
     plain = ImageSource.batch
 
     def interrupting(self: ImageSource, step: int) -> Batch:
-        if self.config.model == "alexnet" and step == 2:
+        if self.config.model.name == "alexnet" and step == 2:
             signal.raise_signal(signal.SIGTERM)
         return plain(self, step)
 
@@ -122,7 +122,7 @@ def test_equal_time_stands_for_steps(data: Path, tmp_path: Path) -> None:
 def test_a_run_has_converged_when_it_had_its_images_and_came_to_rest(
     images: int, still_improving: float, expected: bool
 ) -> None:
-    config = replace(PRESETS["lenet5"], seconds=60.0)
+    config = IMAGE_PRESETS["lenet5"].having(seconds=60.0)
     figures = {"examples": images, "still_improving": still_improving}
     assert cifar10.converged(config, figures) is expected
     assert cifar10.converged(replace(config, seconds=0.0), {"examples": images}) is (images > 1e6)

@@ -40,7 +40,7 @@ from tests.nets import (
 from training import checkpoint
 from training.data.corpus import open_corpus
 from training.data.datasets import load_stories
-from training.presets import PRESETS
+from training.presets import TEXT_PRESETS
 
 TOKENIZER = tiny_tokenizer()
 SIZE = TOKENIZER.vocab_size
@@ -144,7 +144,7 @@ def test_what_cannot_be_evaluated_is_a_clear_error(root: Path, tmp_path: Path) -
 def test_the_held_out_split_is_the_share_that_no_run_trains_on(root: Path) -> None:
     whole = open_corpus(root / "data", None, SIZE, None)
     found = Streams(root / "data", "held-out").of(whole.tokenizer.to_json())
-    held = max(round(len(whole.tokens) * PRESETS["tinystories"].held_out), 257)
+    held = max(round(len(whole.tokens) * TEXT_PRESETS["tinystories"].held_out), 257)
     assert found.tolist() == whole.tokens.ids_N[-held:].tolist()
     limited = Streams(root / "data", "held-out", limit=7).of(whole.tokenizer.to_json())
     assert limited.tolist() == found[:7].tolist()

@@ -86,7 +86,9 @@ def test_text_clusters_look_only_inside_the_window() -> None:
         topology.having([*topology.clusters, outside], topology.connections)
 
 
-@pytest.mark.parametrize("field", [Recall(0), Recall(16), Recall(1, 0), Interval(3, 3), Interval(0, 17)])
+@pytest.mark.parametrize(
+    "field", [Recall(0), Recall(16), Recall(1, 0), Interval(3, 3), Interval(0, 17)]
+)
 def test_what_is_not_in_the_window_is_neither_seen_nor_echoed(field: TextField) -> None:
     topology = tiny_text_topology(50)
     assert isinstance(topology.input, TextInput)

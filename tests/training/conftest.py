@@ -1,19 +1,19 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.datasets import write_images, write_stories
+from training.config import ImageConfig
 from training.data.batches import ImageSource
 from training.data.datasets import LABELS, load_images
 from training.model.initial import initial_net
 from training.model.network import Network
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS
 from training.step.trainer import Trainer
 from training.topologies import SEEDINGS
 
-SMALL = replace(PRESETS["cifar10"], steps=40, batch=16, width=8, channel=4, held_out=0.2)
+SMALL = IMAGE_PRESETS["cifar10"].having(steps=40, batch=16, width=8, channel=4, held_out=0.2)
 
 torch.set_num_threads(1)  # the networks are so small that threads would only wait
 
@@ -25,6 +25,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(folder)
     write_stories(folder)
     return folder
+
+
+@pytest.fixture
+def small() -> ImageConfig:
+    return SMALL
 
 
 @pytest.fixture

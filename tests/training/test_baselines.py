@@ -22,7 +22,7 @@ from training.checkpoint import BaselineCheckpoint, load, load_baseline, save
 from training.config import LEARNING_RATES
 from training.data.batches import Batch, ImageSource
 from training.data.datasets import LABELS, load_images
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS, PRESETS
 from training.step.trainer import SETTLING_BATCHES, Trainer
 from training.train import main
 
@@ -107,7 +107,7 @@ def test_a_network_has_as_many_parameters_as_published(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if name.endswith("-1m")])
 def test_a_small_size_is_no_larger_than_luminanet_may_be(name: str) -> None:
-    evolution = PRESETS["cifar10"].evolution
+    evolution = IMAGE_PRESETS["cifar10"].evolution
     assert evolution is not None
     assert 700_000 < parameters(baseline(name)) <= evolution.max_parameters
 
@@ -165,7 +165,7 @@ def test_only_matrices_and_filters_decay(name: str) -> None:
 
 def test_every_network_has_its_preset() -> None:
     assert list(LEARNING_RATES) == list(BASELINES)
-    assert all(PRESETS[name].model == name for name in BASELINES)
+    assert all(PRESETS[name].model.name == name for name in BASELINES)
     with pytest.raises(ConfigError, match="none of"):
         Recipe("vgg", MEAN, STD)
 
@@ -204,7 +204,7 @@ def test_a_resumed_run_keeps_its_batch_statistics_to_the_bit(
 
 
 def test_averaged_weights_get_batch_statistics_of_their_own(data: Path) -> None:
-    config = replace(PRESETS["mobilevit"], batch=16)
+    config = IMAGE_PRESETS["mobilevit"].having(batch=16)
     source = ImageSource(load_images(data, "train"), config, len(LABELS))
     trainer = Trainer(baseline("mobilevit"), config, torch.device("cpu"))
     for step in range(2):
@@ -269,8 +269,8 @@ def test_a_damaged_baseline_is_a_clear_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--width", "8"], "sizes of its paper"),
-        (["--dropout", "0.1"], "sizes of its paper"),
+        (["--width", "8"], "lenet5 has no width: --width is for"),
+        (["--dropout", "0.1"], "lenet5 has no dropout: --dropout is for"),
         (["--evolution-events", "3"], "does not evolve"),
         (["--seconds", "-1"], "seconds"),
     ],

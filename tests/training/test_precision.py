@@ -1,5 +1,6 @@
 """What products are computed in: chosen by the hardware, remembered by a run."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import runs
-from luminanet.errors import ConfigError
+from luminanet.errors import ConfigError, Ended
 from luminanet.machine import Cpu
 from tests.training.conftest import SMALL
 from tests.training.test_train import train
@@ -17,7 +18,7 @@ from training.checkpoint import load
 from training.data import batches
 from training.data.batches import Batch
 from training.precision import dtype_of, native
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS
 from training.run import run
 from training.torch_files import read_torch, write_torch
 
@@ -63,7 +64,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, preset: str) -> None:
     def interrupting(self: Any, step: int) -> Batch:
         if step == 7:
             monkeypatch.setattr(kind, "batch", plain)
-            raise KeyboardInterrupt
+            raise Ended(signal.SIGINT)
         return plain(self, step)
 
     monkeypatch.setattr(kind, "batch", interrupting)
@@ -106,7 +107,7 @@ def test_a_run_of_an_older_version_goes_on_in_bf16(
 
 
 def test_results_of_older_benchmarks_are_still_found(tmp_path: Path) -> None:
-    path, config = tmp_path / "one.json", PRESETS["cifar10"]
+    path, config = tmp_path / "one.json", IMAGE_PRESETS["cifar10"]
     runs.store(path, config, {"loss": 1.0})
     assert runs.stored(path, config) == {"loss": 1.0}
     path.write_text(path.read_text().replace('"precision": "auto",', ""), "utf-8")

@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from luminanet.errors import ConfigError
+from luminanet.errors import ConfigError, Ended
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config, Gpt2Net
 from tests.damage import flip_a_bit
 from training.checkpoint import load
 from training.data import batches
 from training.data.batches import Batch
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS, PRESETS, TEXT_PRESETS
 from training.run.task import build, prepare
 from training.step.trainer import MIN_RATE, Trainer
 from training.train import command_of, main
@@ -50,22 +50,25 @@ def words(preset: str, data: Path, out: Path) -> list[str]:
     [
         ("tinystories-echo", {"shared_gates": False}, "shared gates"),
         ("tinystories-echo", {"habit_dropout": 1.5}, "between 0 and 1"),
-        ("gpt2", {"habit_dropout": 0.1}, "leave out --habit-dropout"),
+        ("gpt2", {"habit_dropout": 0.1}, "gpt2 has no habit-dropout: .* is for a text LuminaNet$"),
         ("gpt2", {"final_rate": 1.5}, "between 0 and 1"),
         ("gpt2", {"warmup": 1.0}, "between 0 and 1"),
         ("gpt2", {"beta2": 1.0}, "between 0 and 1"),
-        ("gpt2", {"head_width": 0}, "1 wide at least"),
-        ("gpt2", {"deviation": -0.1}, "not be negative"),
-        ("tinystories", {"head_width": 64}, "only a gpt2"),
-        ("cifar10", {"deviation": 0.04}, "only a gpt2"),
-        ("cifar10", {"habit_dropout": 0.1}, "leave out --habit-dropout"),
+        ("gpt2", {"head_width": 0}, "1 at least"),
+        ("gpt2", {"deviation": -0.1}, "not negative"),
+        ("tinystories", {"head_width": 64}, "tinystories has no head-width: .* is for a gpt2$"),
+        ("tinystories", {"smoothing": 0.1}, "tinystories has no smoothing: .* is for images$"),
+        ("cifar10", {"deviation": 0.04}, "cifar10 has no deviation: .* is for a gpt2$"),
+        ("cifar10", {"context": 64}, "cifar10 has no context: .* is for text$"),
+        ("lenet5", {"channel": 8}, "is for an image LuminaNet or a text LuminaNet$"),
+        ("cifar10", {"seeding": "lags"}, "none of \\['dense', 'fine', 'paper'\\]"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(
     preset: str, change: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
-        replace(PRESETS[preset], **change)
+        PRESETS[preset].having(**change)
 
 
 @pytest.mark.parametrize("preset", SMALL)
@@ -114,7 +117,7 @@ def test_a_run_that_is_killed_goes_on_from_its_last_save(
 
     def dying(self: batches.ImageSource, step: int) -> Batch:
         if step == 8:
-            raise KeyboardInterrupt  # nothing is saved on this way out
+            raise Ended(signal.SIGINT)  # nothing is saved on this way out
         return plain(self, step)
 
     with monkeypatch.context() as patch:
@@ -164,7 +167,7 @@ def test_a_time_limit_ends_the_run_wherever_it_was_interrupted(
 
 
 def test_progress_is_the_further_of_steps_and_time() -> None:
-    config = replace(PRESETS["cifar10"], steps=100, seconds=50.0)
+    config = IMAGE_PRESETS["cifar10"].having(steps=100, seconds=50.0)
     assert config.done(step=10, elapsed_s=0) == 0.1
     assert config.done(step=10, elapsed_s=25) == 0.5
     assert replace(config, seconds=0.0).done(step=10, elapsed_s=25) == 0.1
@@ -279,7 +282,7 @@ def test_heads_of_a_gpt2_are_as_wide_as_asked_for(data: Path, tmp_path: Path) ->
 
 
 def test_first_weights_of_a_gpt2_fit_its_width_if_asked_to(data: Path) -> None:
-    fitting = replace(PRESETS["gpt2"], vocab_size=300, context=16, deviation=0.0)
+    fitting = TEXT_PRESETS["gpt2"].having(vocab_size=300, context=16, deviation=0.0)
     task = prepare(fitting, data, None)
     for width, spread in ((768, 0.02), (192, 0.04), (48, 0.08)):
         sizes = Gpt2Config(300, 16, width, heads=1)
@@ -361,7 +364,7 @@ def test_an_interrupt_before_the_first_step_is_one_line(
 
     monkeypatch.setattr("training.train.prepare", interrupted)
     assert train("gpt2", data, tmp_path / "run") == 128 + signal.SIGINT
-    assert capsys.readouterr().err == "interrupted: run the same command again\n"
+    assert capsys.readouterr().err == "ended by SIGINT: nothing half is left\n"
 
 
 def test_columns_of_other_names_are_named_by_options(

@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from luminanet.errors import CheckpointError, LuminaNetError
+from luminanet.errors import CheckpointError, LuminaNetError, finish, told
 from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.analysis.anatomy import measure
@@ -14,7 +14,7 @@ from training.analysis.page import Story, build
 from training.analysis.report import comparison, lines
 from training.analysis.similarity import compare
 from training.run.run import EVENTS
-from training.whole import replacing, told
+from training.whole import replacing
 
 PAGE = "topology.html"
 
@@ -30,17 +30,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    try:
-        page = _analyse(arguments)
-    except (LuminaNetError, OSError) as error:
-        said = f"{told(error)}: name another with --html" if isinstance(error, OSError) else error
-        print(f"error: {said}", file=sys.stderr)
-        return 2
-    print(f"{page}: open it in a browser, it needs no network")
-    return 0
+    return finish(
+        lambda: _analyse(arguments), lambda error: f"{told(error)}: name another with --html"
+    )
 
 
-def _analyse(arguments: argparse.Namespace) -> Path:
+def _analyse(arguments: argparse.Namespace) -> None:
     """Prints the report and writes the page. Raises LuminaNetError or OSError."""
     path: Path = arguments.checkpoint
     loaded, net = _evolved(path)
@@ -58,7 +53,7 @@ def _analyse(arguments: argparse.Namespace) -> Path:
     page: Path = arguments.html or path.with_name(PAGE)
     with replacing(page) as file:
         file.write(build(story).encode())
-    return page
+    print(f"{page}: open it in a browser, it needs no network")
 
 
 def _evolved(path: Path) -> tuple[checkpoint.Checkpoint, FrozenNet]:

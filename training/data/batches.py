@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from luminanet.errors import DataError
-from training.config import TrainConfig
+from training.config import ImageConfig, TextConfig
 from training.data.datasets import Images, Tokens
 
 PADDING = 4
@@ -45,7 +45,7 @@ class ImageSource:
 
     unit = "images"
 
-    def __init__(self, images: Images, config: TrainConfig, classes: int) -> None:
+    def __init__(self, images: Images, config: ImageConfig, classes: int) -> None:
         order = np.random.default_rng(config.seed).permutation(len(images))
         held = round(len(images) * config.held_out)
         if held < 1 or len(images) - held < config.batch:
@@ -123,7 +123,7 @@ class TextSource:
 
     unit = "tokens"
 
-    def __init__(self, tokens: Tokens, config: TrainConfig) -> None:
+    def __init__(self, tokens: Tokens, config: TextConfig) -> None:
         held = held_out_tokens(len(tokens), config)
         self.train_N = tokens.ids_N[:-held]
         if len(self.train_N) <= config.context + 1:
@@ -148,7 +148,7 @@ class TextSource:
         return Batch(rows[:, :-1], rows[:, 1:])
 
 
-def held_out_tokens(count: int, config: TrainConfig) -> int:
+def held_out_tokens(count: int, config: TextConfig) -> int:
     """How many of `count` tokens, at their end, are never trained on."""
     share = min(round(count * config.held_out), HELD_OUT_TOKENS)
     return max(share, config.context + 1)

@@ -21,11 +21,10 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from luminanet.errors import DataError, LuminaNetError
+from luminanet.errors import DataError, LuminaNetError, told
 from luminanet.tokenizer import Tokenizer
 from training.data.datasets import Tokens, count, read, story_column, story_files, tell_null
 from training.data.tables import BY_NAME, Columns, readable
-from training.whole import told
 
 if sys.platform != "win32":
     import fcntl

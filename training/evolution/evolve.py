@@ -3,7 +3,7 @@
 One event tries a few mutations, a kind at a time, as a policy ranks them (policies.py). A trial
 changes weights, average and optimizer state together (transplant.py) and is judged by the loss on
 held-out training data: what keeps the function is kept; what does not (a removal) is kept when the
-loss rises by less than `price` times the share of the cost (MACs or latency, budget.py) that it
+loss rises by less than PRICE times the share of the cost (MACs or latency, budget.py) that it
 saves. What an operator is, and which there are, only operators/ knows.
 """
 
@@ -30,6 +30,9 @@ from training.step.trainer import Trainer
 PROBE_BATCHES = 2
 YOUNG = 3
 """Events for which a new connection is safe from pruning."""
+PRICE = 0.05
+"""What compute is worth: a removal may cost this share of the held-out loss times the share of the
+cost that it saves, or it is taken back."""
 ROUNDING = 1e-3
 """Relative change of the held-out loss that bf16 may show where the function is kept."""
 
@@ -112,7 +115,7 @@ def attempt(
         slots = mutate(slots, mutation, view.seed * 1_000_003 + trainer.step + k)
     tolerance = ROUNDING
     if not mutations[0].exact:
-        tolerance = view.config.price * saved(view.topology, slots.topology, view.config)
+        tolerance = PRICE * saved(view.topology, slots.topology, view.config)
     kept, after = trial(trainer, source, slots, before, tolerance)
     topology = network(trainer).topology
     return Event(

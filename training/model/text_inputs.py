@@ -124,9 +124,7 @@ def _from_the_last(tokens_BT: Tensor, rows_BTE: Tensor, fields: list[TextField])
     return {f: pooled(f.lags) if isinstance(f, Lags) else recalled(f) for f in fields}
 
 
-def followers_of(
-    tokens_BT: Tensor, recalls: Sequence[Recall], window: int
-) -> dict[Recall, Tensor]:
+def followers_of(tokens_BT: Tensor, recalls: Sequence[Recall], window: int) -> dict[Recall, Tensor]:
     """Where the newest tokens at every position stood before in the window ending there. [B, T] a
     recall: 1 + the position after them, the nth last such; 0 if they did not so often."""
     at_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
@@ -141,6 +139,7 @@ def followers_of(
         places_BTT = torch.where(equal_BTT & inside_TT, at_T + 2, 0)
         for nth in range(1, 1 + max((r.nth for r in recalls if r.order == order), default=0)):
             if nth > 1:
-                places_BTT = places_BTT.masked_fill(places_BTT == last_BT[..., None], 0)
-            last_BT = found[Recall(order, nth)] = places_BTT.amax(2)
+                struck_BTT = places_BTT == found[Recall(order, nth - 1)][..., None]
+                places_BTT = places_BTT.masked_fill(struck_BTT, 0)
+            found[Recall(order, nth)] = places_BTT.amax(2)
     return found

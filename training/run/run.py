@@ -1,10 +1,12 @@
 """The run: data -> batches -> steps, with evolution, progress, TensorBoard, and exact resume.
 
 state.pt in the run's folder is what a second start resumes from; it is written every
-`check_every` steps, CHECKS times in a run with a time limit, and when the run is interrupted.
+`check_every` steps, CHECKS times in a run with a time limit, and when the run is interrupted. It
+never holds weights that are no numbers.
 """
 
 import json
+import math
 import signal
 import time
 from collections.abc import Mapping
@@ -15,10 +17,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from luminanet.errors import CheckpointError
+from luminanet.errors import CheckpointError, ConfigError, DivergedError, Ended
 from luminanet.frozen import FrozenNet
 from training import checkpoint
-from training.config import TrainConfig, completed
+from training.config import TextConfig, TrainConfig
 from training.evolution.evolve import Event, event_steps, evolve
 from training.model.network import Network
 from training.model.whitening import fold
@@ -27,6 +29,7 @@ from training.run.task import Task, build
 from training.run.watch import board, stop_signals
 from training.step.distributed import World
 from training.step.trainer import Score, Trainer
+from training.stored import completed
 from training.torch_files import read_torch, write_torch
 from training.whole import replacing
 
@@ -39,29 +42,38 @@ IMPROVEMENT = 0.001
 """Of the held-out loss, relative: what a check must win over all before it to count as better."""
 
 
-class Interrupted(Exception):  # noqa: N818 - an outcome, not a fault
+class Interrupted(Ended):
     """The run was asked to stop; its state is saved."""
 
     def __init__(self, number: int, step: int) -> None:
-        super().__init__(f"saved at step {step}: run the same command again to resume")
-        self.number = number
+        super().__init__(number, f"saved at step {step}: run the same command again to resume")
+
+
+def saved_in(out: Path) -> Mapping[str, Any] | None:
+    """What a run in `out` left to resume from, if one did. Raises CheckpointError."""
+    path = out / STATE
+    if not path.exists():
+        return None
+    raw = read_torch(path)
+    if not isinstance(raw.get("config"), dict):
+        raise CheckpointError(f"{path} is not the state of a run: choose another --out")
+    try:
+        return raw | {"config": completed(raw["config"])}
+    except ConfigError as error:
+        raise CheckpointError(f"{path} cannot go on: {error}") from error
 
 
 def settled(
     config: TrainConfig,
-    out: Path,
+    saved: Mapping[str, Any] | None,
     device: torch.device,
     world: World = World(),  # noqa: B008 - immutable
 ) -> TrainConfig:
-    """With the precision `auto` made one: that of the run in `out`, if one waits there, else the
+    """With the precision `auto` made one: that of the run that goes on, if one does, else the
     faster one on `device`. All processes of a world take that of the first."""
     if config.precision != AUTO:
         return config
-    chosen = native(device)
-    if world.is_first and (out / STATE).exists():
-        saved = read_torch(out / STATE).get("config")
-        if isinstance(saved, dict):  # Run says what is wrong with any other
-            chosen = completed(saved)["precision"]
+    chosen = saved["config"]["precision"] if saved else native(device)
     return replace(config, precision=world.from_first(chosen))
 
 
@@ -76,35 +88,36 @@ class Run:
         device: torch.device,
         command: str,
         world: World = World(),  # noqa: B008 - immutable
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
-        config = settled(config, out, device, world)
+        """Goes on from `saved`, else from what is in `out`. Raises CheckpointError where that is
+        not of this run."""
+        saved = saved or saved_in(out)
+        config = settled(config, saved, device, world)
         self.config, self.task, self.out, self.command = config, task, out, command
         self.world = world
         self.history: list[Event] = []
         self.events_done = 0
         self.checks: list[tuple[int, float]] = []
         """(step, held-out loss) so far."""
+        self.saved_at = 0
+        """The step of the state that is saved, if one is."""
         self.trainer = Trainer(build(task, config), config, device, world, task.teacher)
-        self.resumed = self._resume()
+        if saved:
+            self._resume(saved)
 
     # ------------------------------------------------------------------ state
 
-    def _resume(self) -> bool:
+    def _resume(self, saved: Mapping[str, Any]) -> None:
         path = self.out / STATE
-        if not path.exists():
-            return False
-        raw = read_torch(path)
-        saved = raw.get("config")
-        if not isinstance(saved, dict):
-            raise CheckpointError(f"{path} is not the state of a run: choose another --out")
-        if odd := self.config.differing(saved):
+        if odd := self.config.differing(saved["config"]):
             raise CheckpointError(
                 f"{path} belongs to a run with other settings ({', '.join(odd)}): "
                 "give them again to resume it, or choose another --out"
             )
         with checkpoint.damage(path):
-            self._take(raw)
-        return True
+            self._take(saved)
+        self.saved_at = self.trainer.step
 
     def _take(self, raw: Mapping[str, Any]) -> None:
         """Goes on from a saved state."""
@@ -131,13 +144,29 @@ class Run:
         }
 
     def save(self) -> None:
+        """Raises DivergedError rather than lose what was saved before."""
+        self._check_weights()
         if self.world.is_first:
             write_torch(self.out / STATE, self._state())
+        self.saved_at = self.trainer.step
+
+    def _check_weights(self) -> None:
+        """Raises DivergedError, in all processes of a world, where weights are no numbers."""
+        if not self.trainer.is_finite:
+            raise self._diverged("weights that are no numbers")
+
+    def _diverged(self, what: str) -> DivergedError:
+        kept = f"{self.out / STATE} of step {self.saved_at}" if self.saved_at else "nothing"
+        return DivergedError(
+            f"diverged: {what} after step {self.trainer.step}; kept is {kept}: begin again with a "
+            "lower --learning-rate or a longer --warmup, in another --out"
+        )
 
     # ------------------------------------------------------------------ training
 
     def train(self) -> Path:
-        """To the end; returns the checkpoint. Raises Interrupted after SIGINT or SIGTERM."""
+        """To the end; returns the checkpoint. Raises Interrupted after SIGINT or SIGTERM, and
+        DivergedError when the loss is no number any more."""
         events = [step / self.config.steps for step in event_steps(self.config)]
         loss = 0.0
         device, first = self.trainer.device, self.world.is_first
@@ -155,10 +184,12 @@ class Run:
                 bar.update(self.task.source.units_per_step)
                 bar.set_postfix_str(f"loss {loss:.3f}{self.note}", refresh=False)
                 writer.add_scalar("loss/train", now, self.trainer.step)
+                mine = (bool(asked), not math.isfinite(now), self.trainer.seconds)
+                stop, lost, self.trainer.seconds = self.world.agree(mine, device)
+                if lost:
+                    raise self._diverged(f"a loss of {now}")
                 if self._check_is_due(done):
                     self._check(writer)
-                seconds = self.trainer.seconds
-                stop, self.trainer.seconds = self.world.agree(bool(asked), seconds, device)
                 if stop:
                     self.save()
                     raise Interrupted([*asked, signal.SIGTERM][0], self.trainer.step)
@@ -169,6 +200,7 @@ class Run:
 
     def _evolve(self, writer: Any) -> None:
         """Rank 0 evolves, the others take over what came of it."""
+        self._check_weights()
         if not self.world.is_first:
             self._take(self.world.from_first(None))
             return
@@ -197,11 +229,12 @@ class Run:
 
     def _check(self, writer: Any) -> None:
         if not self.world.is_first:
+            self.save()
             return
         score = self.score()
         self.checks.append((self.trainer.step, score.loss))
         writer.add_scalar("loss/held_out", score.loss, self.trainer.step)
-        if self.config.is_text:
+        if isinstance(self.config, TextConfig):
             writer.add_scalar("perplexity/held_out", score.perplexity, self.trainer.step)
             self.note = f", perplexity {score.perplexity:.2f}"
         else:
@@ -223,11 +256,14 @@ class Run:
 
     def _finish(self) -> Path:
         with self.trainer.averaged(self.task.source):
-            figures = self._figures(self.trainer.score(self.task.source.held_out))
+            score = self.trainer.score(self.task.source.held_out)
+            if not math.isfinite(score.loss):
+                raise self._diverged(f"a held-out loss of {score.loss}")
+            figures = self._figures(score)
             net = self.trainer.model.freeze()
         if isinstance(net, FrozenNet):
             net = fold(net, self.task.white)
-        name = f"{self.config.model}-{self.config.data_set.value}"
+        name = f"{self.config.model.name}-{self.config.data_set.value}"
         labels, path = self.task.labels, self.out / CHECKPOINT
         done: checkpoint.Checkpoint | checkpoint.BaselineCheckpoint
         if isinstance(net, checkpoint.BaselineNet):
@@ -242,7 +278,7 @@ class Run:
         step = self.trainer.step
         measure = (
             {"held_out_perplexity": score.perplexity}
-            if self.config.is_text
+            if isinstance(self.config, TextConfig)
             else {"held_out_accuracy": score.accuracy}
         )
         figures = {

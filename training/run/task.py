@@ -1,6 +1,6 @@
 """Configuration and data -> a task: batches, and what the first model is built from."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -8,8 +8,15 @@ import torch
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config
 from training.baselines.gpt2 import Gpt2, fitting
-from training.baselines.registry import BASELINES, Baseline, Recipe
-from training.config import TrainConfig
+from training.baselines.registry import Baseline, Recipe
+from training.config import (
+    Gpt2Model,
+    ImageBaseline,
+    ImageConfig,
+    ImageLuminaNet,
+    TextLuminaNet,
+    TrainConfig,
+)
 from training.data.batches import ImageSource, Source, TextSource
 from training.data.corpus import open_corpus
 from training.data.datasets import load_images
@@ -20,7 +27,7 @@ from training.model.whitening import whitening
 from training.step.distillation import answers, load_text
 from training.step.distillation import load as load_teacher
 from training.step.trainer import Model
-from training.topologies import SEEDINGS
+from training.topologies import IMAGE_SEEDINGS, TEXT_SEEDINGS
 
 CPU = torch.device("cpu")
 First = FrozenNet | Gpt2Config | Recipe
@@ -50,43 +57,50 @@ def prepare(
 ) -> Task:
     """Loads, tokenizes and asks the teacher, if there is one, on `device`; the tokenizer is
     trained on the training stories unless given. Tokens are kept in `cache` (data/corpus.py)."""
-    if not config.is_text:
-        images = load_images(folder, "train", columns)
-        source = ImageSource(images, config, len(images.names))
-        if config.teacher:
-            teacher = load_teacher(Path(config.teacher))
-            source.taught_NL = answers(teacher, source, device, config.precision)
-        if config.model in BASELINES:
-            recipe = Recipe(config.model, *channel_statistics(images.pixels_NCYX))
-            return Task(source, recipe, None, images.names)
-        topology = SEEDINGS[config.seeding](config.width, config.channel, config.vocab_size)
-        net = initial_net(topology, config.seed, images.pixels_NCYX)
-        pixels_NCYX = torch.from_numpy(images.pixels_NCYX)
-        white = whitening(net, pixels_NCYX, config.whiten) if config.whiten else {}
-        return Task(source, net, None, images.names, white)
+    if isinstance(config, ImageConfig):
+        return _prepare_images(config, folder, device, columns)
     corpus = open_corpus(folder, tokenizer, config.vocab_size, cache, columns)
-    text, words = TextSource(corpus.tokens, config), corpus.tokenizer
-    if config.model == "gpt2":
-        heads = max(1, config.width // config.head_width)
-        sizes = (config.context, config.width, heads, config.layers)
+    source, words, model = TextSource(corpus.tokens, config), corpus.tokenizer, config.model
+    if isinstance(model, Gpt2Model):
+        heads = max(1, model.width // model.head_width)
+        sizes = (config.context, model.width, heads, model.layers)
         first: First = Gpt2Config(words.vocab_size, *sizes)
     else:
-        topology = SEEDINGS[config.seeding](config.width, config.channel, words.vocab_size)
+        topology = TEXT_SEEDINGS[model.seeding](model.width, model.channel, words.vocab_size)
         first = initial_net(topology, config.seed)
-    task = Task(text, first, words.to_json(), ())
+    teacher = config.teacher and load_text(Path(config.teacher), words, config.context)
+    return Task(source, first, words.to_json(), (), teacher=teacher or None)
+
+
+def _prepare_images(
+    config: ImageConfig, folder: Path | None, device: torch.device, columns: Columns
+) -> Task:
+    images, model = load_images(folder, "train", columns), config.model
+    source = ImageSource(images, config, len(images.names))
     if config.teacher:
-        return replace(task, teacher=load_text(Path(config.teacher), words, config.context))
-    return task
+        teacher = load_teacher(Path(config.teacher))
+        source.taught_NL = answers(teacher, source, device, config.precision)
+    if isinstance(model, ImageBaseline):
+        recipe = Recipe(model.name, *channel_statistics(images.pixels_NCYX))
+        return Task(source, recipe, None, images.names)
+    topology = IMAGE_SEEDINGS[model.seeding](model.width, model.channel, 0)
+    net = initial_net(topology, config.seed, images.pixels_NCYX)
+    pixels_NCYX = torch.from_numpy(images.pixels_NCYX)
+    white = whitening(net, pixels_NCYX, model.whiten) if model.whiten else {}
+    return Task(source, net, None, images.names, white)
 
 
 def build(task: Task, config: TrainConfig) -> Model:
-    first = task.first_net
-    match first:
-        case Gpt2Config():
-            deviation = config.deviation or fitting(first.width)
-            return Gpt2(first, config.seed, config.dropout, deviation)
-        case Recipe():
-            return Baseline(first, config.seed)
-        case FrozenNet():
-            options = NetworkOptions(config.dropout, config.habit_dropout, config.shared_gates)
-            return Network(first, options, task.white)
+    model = config.model
+    match task.first_net:
+        case Gpt2Config() as first if isinstance(model, Gpt2Model):
+            deviation = model.deviation or fitting(first.width)
+            return Gpt2(first, config.seed, model.dropout, deviation)
+        case Recipe() as recipe:
+            return Baseline(recipe, config.seed)
+        case FrozenNet() as net if isinstance(model, TextLuminaNet):
+            options = NetworkOptions(model.dropout, model.habit_dropout, model.shared_gates)
+            return Network(net, options)
+        case FrozenNet() as net if isinstance(model, ImageLuminaNet):
+            return Network(net, NetworkOptions(model.dropout), task.white)
+    raise AssertionError(f"{config.preset} is not of this task")

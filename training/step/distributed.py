@@ -6,6 +6,7 @@ writes files; the others follow.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +45,13 @@ class World:
         for gradient, mean in zip(gradients, _like(flat / self.size, gradients), strict=True):
             gradient.copy_(mean)
 
-    def agree(self, stop: bool, seconds: float, device: torch.device) -> tuple[bool, float]:
-        """Whether anyone wants to stop, and the longest time anyone has trained."""
+    def agree(self, numbers: Sequence[float], device: torch.device) -> Sequence[float]:
+        """The largest that anyone has, of each."""
         if self.size == 1:
-            return stop, seconds
-        both = torch.tensor([float(stop), seconds], dtype=torch.float64, device=device)
-        dist.all_reduce(both, op=dist.ReduceOp.MAX)
-        return bool(both[0] > 0), float(both[1])
+            return numbers
+        largest = torch.tensor(numbers, dtype=torch.float64, device=device)
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        return [float(number) for number in largest]
 
     def from_first(self, body: Any) -> Any:
         """What rank 0 passed here."""

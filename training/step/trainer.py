@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from luminanet.errors import CheckpointError
 from training.baselines.gpt2 import Gpt2
 from training.baselines.registry import Baseline
-from training.config import TrainConfig
+from training.config import ImageConfig, LuminaNet, TextConfig, TrainConfig
 from training.data.batches import Batch, Source
 from training.model.network import Network
 from training.model.output_layer import Output, cross_entropy
@@ -35,6 +35,10 @@ def is_text(model: Model) -> TypeGuard[Network | Gpt2]:
 
 
 MIN_RATE = 0.005
+EMA = 0.998
+"""Share of the average of the weights that a step leaves as it was."""
+GATE_RATE = 5.0
+"""Learning rate of the gates relative to the other weights."""
 UNDECAYED = ("bias", "position", "class_token")
 """Starts of the last part of a parameter's name, whatever its shape; vectors never decay."""
 SETTLING_BATCHES = 4
@@ -89,19 +93,25 @@ class Trainer:
         if self.run is self.plain:
             self.run = torch.compile(self.plain)
 
+    @property
+    def exponentiated(self) -> bool:
+        """Whether synapses learn by exponentiated gradients."""
+        model = self.config.model
+        return isinstance(model, LuminaNet) and model.optimizer == "eg"
+
     def _optimizer(self) -> torch.optim.Optimizer:
         rate, betas = self.config.learning_rate, (0.9, self.config.beta2)
-        if self.config.optimizer == "eg":
+        if self.exponentiated:
             return ExponentiatedGradient(self._groups(), lr=rate, betas=betas, birth=rate)
         return torch.optim.AdamW(self._groups(), lr=rate, betas=betas, fused=True)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Weight decay for matrices and filters only; gates learn faster (their rate x 5)."""
+        """Weight decay for matrices and filters only; gates learn faster."""
         matrices, vectors, gates, synapses = [], [], [], list[nn.Parameter]()
         for name, parameter in self.model.named_parameters():
             if name == "gates":
                 gates.append(parameter)
-            elif self.config.optimizer == "eg" and is_synapse(name):
+            elif self.exponentiated and is_synapse(name):
                 synapses.append(parameter)
             elif parameter.dim() < 2 or name.rpartition(".")[2].startswith(UNDECAYED):
                 vectors.append(parameter)
@@ -111,7 +121,7 @@ class Trainer:
         groups = [
             (matrices, decay, 1.0),
             (vectors, 0.0, 1.0),
-            (gates, 0.0, self.config.gate_rate),
+            (gates, 0.0, GATE_RATE),
             (synapses, decay / RATE, RATE),
         ]
         return [
@@ -156,7 +166,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self.model.train()
-        loss = self.loss(batch, self.config.smoothing)
+        smoothing = self.config.smoothing if isinstance(self.config, ImageConfig) else 0.0
+        loss = self.loss(batch, smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         self.world.average_gradients(self.model)
         if self.config.clip:
@@ -171,7 +182,7 @@ class Trainer:
         targets = batch.targets.to(self.device)
         if not targets.is_floating_point():
             targets = targets.flatten()
-        if self.config.is_text:
+        if isinstance(self.config, TextConfig):
             taught = self._taught(batch) if self.teacher else None
             output, share = self._output(batch, probe), self.config.distill
             return cross_entropy(output, targets, taught, share, self.dtype)
@@ -179,7 +190,7 @@ class Trainer:
 
     def logits(self, batch: Batch, probe: Tensor | None = None) -> Tensor:
         """Float32 logits [examples or tokens, classes]."""
-        if self.config.is_text:
+        if isinstance(self.config, TextConfig):
             features_NE, vocabulary_VE = self._output(batch, probe)
             with self._products():
                 return F.linear(features_NE, vocabulary_VE).float()
@@ -207,7 +218,7 @@ class Trainer:
         return Output(features.flatten(0, -2), self.teacher.vocabulary)
 
     def _average(self) -> None:
-        decay = min(self.config.ema, (self.step + 1) / (self.step + 10))
+        decay = min(EMA, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(
                 [self.average[name] for name, _ in self.model.named_parameters()],
@@ -276,6 +287,12 @@ class Trainer:
         return Score(loss / count, right / count)
 
     # ------------------------------------------------------------------ state
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all weights, and their average, are numbers."""
+        tensors = [*self.model.parameters(), *self.average.values()]
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def state(self) -> dict[str, Any]:
         """Everything `restore` needs, apart from the model's shape."""

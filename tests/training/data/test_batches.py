@@ -7,13 +7,13 @@ import torch
 from luminanet.errors import DataError
 from training.data.batches import ImageSource, TextSource, blocks
 from training.data.datasets import Images, Tokens
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS, TEXT_PRESETS
 
-CONFIG = replace(PRESETS["cifar10"], batch=16, held_out=0.2)
+CONFIG = IMAGE_PRESETS["cifar10"].having(batch=16, held_out=0.2)
 RNG = np.random.default_rng(0)
 IMAGES = Images(RNG.integers(0, 256, (100, 3, 32, 32), np.uint8), np.arange(100) % 10)
 TOKENS = Tokens(np.arange(1000), 1000)
-TEXT = replace(PRESETS["gpt2"], batch=4, context=16, held_out=0.1)
+TEXT = TEXT_PRESETS["gpt2"].having(batch=4, context=16, held_out=0.1)
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:

@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from training.data.batches import HELD_OUT_TOKENS, TextSource, held_out_tokens
 from training.data.corpus import Corpus, open_corpus, sample
 from training.data.datasets import load_stories, read, story_files, tokenize
 from training.data.tables import Columns
-from training.presets import PRESETS
+from training.presets import TEXT_PRESETS
 
 SIZE = 300
 
@@ -62,7 +61,7 @@ def test_the_file_holds_what_tokenizing_everything_at_once_gives(
 def test_batches_are_those_of_tokens_in_memory(stories: Path, tmp_path: Path) -> None:
     found = made(stories, tmp_path)
     texts = load_stories(stories, "train")
-    config = replace(PRESETS["gpt2"], batch=4, context=16, held_out=0.1)
+    config = TEXT_PRESETS["gpt2"].having(batch=4, context=16, held_out=0.1)
     ours, plain = (
         TextSource(tokens, config) for tokens in (found.tokens, tokenize(texts, found.tokenizer))
     )
@@ -177,7 +176,7 @@ def test_stories_come_some_at_a_time(stories: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_more_is_held_out_of_much_data() -> None:
-    config = PRESETS["gpt2"]
+    config = TEXT_PRESETS["gpt2"]
     assert held_out_tokens(3_400_000, config) == 136_000
     assert held_out_tokens(500_000_000, config) == HELD_OUT_TOKENS
     assert held_out_tokens(1000, config) == config.context + 1

@@ -23,7 +23,7 @@ from training.evolution.operators.clusters import Grow, Remove, Split
 from training.evolution.operators.connections import Connect
 from training.evolution.operators.fields import AddField, SplitField
 from training.evolution.transplant import mutate
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS, TEXT_PRESETS
 from training.step.trainer import Trainer
 from training.topologies import SEEDINGS
 
@@ -86,10 +86,10 @@ def test_an_event_grows_splits_and_connects_within_its_budgets(
 
 def test_events_are_spread_between_start_and_stop() -> None:
     steps = event_steps(
-        replace(PRESETS["cifar10"], steps=1000, evolution=EvolutionConfig(events=3))
+        IMAGE_PRESETS["cifar10"].having(steps=1000, evolution=EvolutionConfig(events=3))
     )
     assert steps == [20, 210, 400]
-    assert event_steps(PRESETS["gpt2"]) == []
+    assert event_steps(TEXT_PRESETS["gpt2"]) == []
 
 
 def test_new_connections_are_young_for_three_events() -> None:

@@ -22,7 +22,7 @@ from training.evolution.signals import measure
 from training.evolution.transplant import transplant
 from training.model.network import Network
 from training.model.text_inputs import TextFields
-from training.presets import PRESETS
+from training.presets import TEXT_PRESETS
 from training.step.trainer import Trainer
 
 SEEDS = st.integers(0, 100_000)
@@ -140,7 +140,7 @@ def test_resonance_is_the_correlation_of_field_and_hidden_state() -> None:
 
 
 def test_prospects_are_measured_where_fields_may_change_and_leave_no_trace() -> None:
-    config = replace(PRESETS["tinystories"], batch=4, context=16, vocab_size=50)
+    config = TEXT_PRESETS["tinystories"].having(batch=4, context=16, vocab_size=50)
     rng = np.random.default_rng(0)
     source = TextSource(Tokens(rng.integers(0, 50, 5000), 0), config)
     net = random_weights(tiny_text_topology(50))

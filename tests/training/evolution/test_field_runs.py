@@ -10,9 +10,10 @@ from luminanet.cost.macs import macs
 from luminanet.frozen import FrozenNet
 from training.analysis.history import read_events, replay_to
 from training.checkpoint import load
+from training.config import TextLuminaNet
 from training.data import batches
 from training.data.batches import Batch
-from training.presets import PRESETS
+from training.presets import TEXT_PRESETS
 from training.topologies import SEEDINGS
 from training.train import main
 
@@ -59,8 +60,10 @@ def test_a_text_run_changes_its_fields_and_resumes_to_the_same_bits(
 
 @pytest.mark.parametrize("channel", [128, 256, 384])
 def test_the_presets_have_the_channels_of_the_paper_and_room_to_evolve(channel: int) -> None:
-    config = PRESETS[f"tinystories-evolved-{channel}"]
+    config = TEXT_PRESETS[f"tinystories-evolved-{channel}"]
+    model = config.model
+    assert isinstance(model, TextLuminaNet)
     assert config.evolution is not None
-    seed = SEEDINGS[config.seeding](config.width, config.channel, config.vocab_size)
+    seed = SEEDINGS[model.seeding](model.width, model.channel, config.vocab_size)
     assert (seed.channel, config.evolution.max_macs) == (channel, 1_250_000)
     assert macs(seed) < 0.8 * config.evolution.max_macs

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ from training.data.batches import scale
 from training.model.initial import initial_net
 from training.model.network import Network
 from training.model.whitening import fold, whitening
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS
 from training.topologies import dense_image, paper_image
 
 FLOOR = 0.1
@@ -65,6 +63,6 @@ def test_every_size_of_field_has_its_own_matrix() -> None:
 
 def test_whitening_does_not_go_with_signs_that_are_kept() -> None:
     with pytest.raises(ConfigError, match="--whiten 0"):
-        replace(PRESETS["cifar10"], whiten=0.1, optimizer="eg")
+        IMAGE_PRESETS["cifar10"].having(whiten=0.1, optimizer="eg")
     with pytest.raises(ConfigError, match="negative"):
-        replace(PRESETS["cifar10"], whiten=-0.1)
+        IMAGE_PRESETS["cifar10"].having(whiten=-0.1)

@@ -13,7 +13,7 @@ from training.baselines.registry import thaw
 from training.checkpoint import load as load_checkpoint
 from training.checkpoint import load_baseline
 from training.data.batches import ImageSource, scale
-from training.presets import PRESETS
+from training.presets import IMAGE_PRESETS, TEXT_PRESETS
 from training.run.task import CPU, build, prepare
 from training.step.distillation import answers, load, load_text
 from training.step.trainer import Trainer
@@ -39,7 +39,9 @@ def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_targets_are_the_teachers_answers_beside_the_labels(data: Path, teacher: Path) -> None:
-    config = replace(PRESETS["cifar10"], batch=16, mixup=0.0, teacher=str(teacher), distill=0.75)
+    config = IMAGE_PRESETS["cifar10"].having(
+        batch=16, mixup=0.0, teacher=str(teacher), distill=0.75
+    )
     task = prepare(config, data, None)
     assert isinstance(task.source, ImageSource)
     taught_NL = task.source.taught_NL
@@ -55,7 +57,7 @@ def test_the_targets_are_the_teachers_answers_beside_the_labels(data: Path, teac
 
 
 def test_the_teacher_is_asked_about_the_images_it_is_shown(data: Path, teacher: Path) -> None:
-    source = prepare(replace(PRESETS["cifar10"], batch=16, augment=False), data, None).source
+    source = prepare(IMAGE_PRESETS["cifar10"].having(batch=16, augment=False), data, None).source
     assert isinstance(source, ImageSource)
     model = load(teacher)
     found = answers(model, source, torch.device("cpu"))
@@ -95,7 +97,7 @@ def test_a_missing_or_unfit_teacher_is_a_clear_error(data: Path, tmp_path: Path)
     with pytest.raises(CheckpointError, match="is no checkpoint"):
         load(tmp_path / "ckpt.pt")
     with pytest.raises(ConfigError, match="not between 0 and 1"):
-        replace(PRESETS["cifar10"], distill=1.5)
+        IMAGE_PRESETS["cifar10"].having(distill=1.5)
 
 
 # ---------------------------------------------------------------------- text
@@ -118,8 +120,8 @@ def test_a_text_network_learns_what_its_teacher_says(stories: Path, tmp_path: Pa
     assert text_run("gpt2-teacher", stories, tmp_path / "teacher") == 0
     path = tmp_path / "teacher" / "ckpt.pt"
     assert text_run("gpt2", stories, tmp_path / "student", "--teacher", str(path)) == 0
-    config = replace(
-        PRESETS["gpt2"], batch=2, context=32, vocab_size=300, width=32, teacher=str(path), distill=1
+    config = TEXT_PRESETS["gpt2"].having(
+        batch=2, context=32, vocab_size=300, width=32, teacher=str(path), distill=1
     )
     task = prepare(config, stories, None)
     assert task.teacher is not None

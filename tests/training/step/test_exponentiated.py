@@ -1,5 +1,4 @@
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from luminanet.errors import ConfigError
 from tests.training.conftest import SMALL
+from training.config import ImageLuminaNet
 from training.data.batches import ImageSource
 from training.evolution.evolve import ROUNDING, adopt, read_slots
 from training.evolution.operators.clusters import Grow
@@ -16,11 +16,11 @@ from training.evolution.transplant import mutate
 from training.model.initial import initial_net
 from training.model.network import Network
 from training.step.exponentiated import FLOOR, RATE, ExponentiatedGradient, is_synapse
-from training.step.trainer import Trainer
+from training.step.trainer import GATE_RATE, Trainer
 from training.topologies import SEEDINGS
 from training.train import configure, parser
 
-EG = replace(SMALL, optimizer="eg", whiten=0.0)
+EG = SMALL.having(optimizer="eg", whiten=0.0)
 
 
 def stepped(weights: torch.Tensor, gradients: list[torch.Tensor], **options: float) -> torch.Tensor:
@@ -151,7 +151,7 @@ def test_only_synapses_are_exponentiated(learner: Trainer) -> None:
     assert {name for name, (yes, _) in chosen.items() if yes} == {"see", "hear", "send", "readout"}
     assert chosen["see"] == (True, RATE)
     assert chosen["bias"] == (False, 1.0)
-    assert chosen["gates"] == (False, EG.gate_rate)
+    assert chosen["gates"] == (False, GATE_RATE)
 
 
 def test_grown_neurons_keep_the_function_and_then_learn(
@@ -182,12 +182,14 @@ def test_a_saved_state_continues_exactly(learner: Trainer, source: ImageSource) 
 
 def test_the_command_line_chooses_the_optimizer() -> None:
     words = ["--preset", "cifar10", "--optimizer", "eg", "--whiten", "0"]
-    assert configure(parser().parse_args(words)).optimizer == "eg"
-    assert configure(parser().parse_args(words[:2])).optimizer == "adamw"
+    for chosen, optimizer in ((words, "eg"), (words[:2], "adamw")):
+        model = configure(parser().parse_args(chosen)).model
+        assert isinstance(model, ImageLuminaNet)
+        assert model.optimizer == optimizer
     for wrong in (
         ["--preset", "cifar10", "--optimizer", "sgd"],
         ["--preset", "lenet5", *words[2:]],
         words[:4],
     ):
-        with pytest.raises(ConfigError, match=r"sgd|adamw only|--whiten 0"):
+        with pytest.raises(ConfigError, match=r"sgd|no optimizer|--whiten 0"):
             configure(parser().parse_args(wrong))
