@@ -147,7 +147,7 @@ _PRESETS: tuple[tuple[str, TrainConfig], ...] = (
         ),
     ),
     (
-        "the shipped one: recalls twice, echoes its whole window, longer, with dropout",
+        "the shipped one: recalls twice, echoes its whole window",
         _ECHO.having(
             preset="tinystories-recall",
             seeding="recall",

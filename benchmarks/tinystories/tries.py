@@ -1,6 +1,6 @@
 """The runs of tuning.py, as data: what is tried for GPT-2, and for LuminaNet beside it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import exp
 from typing import Any
 
@@ -87,6 +87,12 @@ def mended(width: int, rate: float, **changes: Any) -> Try:
     return Try(GPT2, width, rate, **{"warmup": WARMUP, "deviation": SPREAD[width], **changes})
 
 
+def recalling(steps: int = 5400, dropout: float = 0.1, habit: float = 0.5, seed: int = 0) -> Try:
+    """A try of the LuminaNet that recalls twice."""
+    shared = Try(RECALLING, 112, 8e-3, steps, warmup=0.2, seed=seed)
+    return replace(shared, dropout=dropout, habit_dropout=habit)
+
+
 TRIES = (
     *(Try(GPT2, 64, rate) for rate in (2e-3, 3e-3, 5e-3, 8e-3, 1.2e-2)),
     Try(GPT2, 128, 3e-3),
@@ -125,15 +131,9 @@ TRIES = (
     Try(LUMINANET, 112, 8e-3),
     *(Try(LUMINANET, 112, rate, warmup=0.2) for rate in (8e-3, 3e-3)),
     mended(384, 3e-3, warmup=0.2, steps=5400, dropout=0.1),
-    Try(RECALLING, 112, 8e-3, warmup=0.2, steps=2700, habit_dropout=0.3),
-    Try(RECALLING, 112, 8e-3, warmup=0.2, steps=2700, habit_dropout=0.5, dropout=0.1),
-    *(
-        Try(
-            *(RECALLING, 112, 8e-3, 5400),
-            **{"warmup": 0.2, "habit_dropout": 0.5, "dropout": 0.1, "seed": seed},
-        )
-        for seed in (0, 1)
-    ),
+    recalling(2700, dropout=0.0, habit=0.3),
+    recalling(2700),
+    *(recalling(seed=seed) for seed in (0, 1)),
     mended(384, 3e-3, warmup=0.2, steps=5400, dropout=0.1, seed=1),
     mended(256, 5e-3, warmup=0.2, steps=5400, dropout=0.1),
     mended(128, 8e-3, warmup=0.2, steps=5400),

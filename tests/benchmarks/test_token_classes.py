@@ -80,7 +80,9 @@ def test_a_story_is_counted_from_its_beginning() -> None:
     assert found[1] == "token 0 to 31"
     assert found[33] == "token 32 to 63"
     assert found[-1] == "token 0 to 31"
-    assert set(divisions(block, tiny_tokenizer().to_json(), np.ones(400))) >= {"in its story"}
+    assert set(divisions(block, tiny_tokenizer().to_json(), np.ones(400, np.int64))) >= {
+        "in its story"
+    }
 
 
 @pytest.fixture(scope="module")
