@@ -188,8 +188,8 @@ def write_artifact(
     tensorrt: bool = False,
     decode: tuple[int, ...] = (),
 ) -> None:
-    """An artifact as freeze.py writes it, without a checkpoint."""
-    packed = pack(net, frozen(net, precisions, tensorrt, decode), label)
+    """An artifact as freeze.py writes it, without a checkpoint; one graph for all batches."""
+    packed = pack(net, frozen(net, precisions, tensorrt, decode, "block"), label)
     write(out, packed.manifest, packed.files)
 
 

@@ -151,7 +151,7 @@ def test_the_folder_of_a_run_stands_for_its_checkpoint(
 @pytest.mark.parametrize(
     ("name", "options", "files"),
     [
-        (NAMES[0], [], ["model.onnx"]),
+        (NAMES[0], [], ["model.onnx", "model.batch.onnx"]),
         (NAMES[1], [], ["model.onnx", "decode.onnx"]),
         (NAMES[1], ["--decode", "8,1"], ["model.onnx", "decode.onnx"]),
         (NAMES[2], [], ["model.onnx", "decode.4.onnx"]),
