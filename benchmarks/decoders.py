@@ -23,6 +23,7 @@ from luminanet.interface import (
     LOGITS,
     LOGS,
     NEXT,
+    READ,
     TOKENS,
     cache_of,
     presents,
@@ -109,7 +110,8 @@ class Gpt2:
         return state
 
     def bound(self, state: Arrays, steps: int) -> tuple[Arrays, Arrays]:
-        return state, {NEXT: state[TOKENS], **presents(cache_of(state), steps)}
+        results = {NEXT: state[TOKENS], **presents(cache_of(state), steps)}
+        return {**state, READ: np.array(1)}, results
 
     def with_numpy(self, state: Arrays, draw: Draw) -> Call:
         rows = len(state[TOKENS])
