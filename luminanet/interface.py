@@ -21,8 +21,10 @@ A graph that decodes takes the sampler's inputs too (SAMPLER, each [batch]), and
 
     WindowGraphs   K given at each call by steps int64 []; token_ids is the window, as above
     CacheGraphs    K fixed when the graph is built; token_ids int64 [batch, context] is the text
-                   from its beginning: column p holds token p, NO_TOKEN after the text; the newest
-                   token, at column past_lengths, is not in the cache
+                   from its beginning: column p holds token p, NO_TOKEN after the text. tokens_read
+                   int64 [] of its tokens, from column past_lengths on, are not in the cache: they
+                   are put there, and what is drawn follows them. More than one are read of a batch
+                   of 1, or where all past_lengths are 0
                    -> present_keys.N.T, present_values.N.T for every step T < K
 
 A cache is a dict of arrays by the names of its pasts. Every present of layer N may be bound to the
@@ -44,7 +46,8 @@ from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
 from luminanet.sampling import INPUTS
 
-IMAGES, TOKENS, LENGTHS, STEPS = "images", "token_ids", "past_lengths", "steps"
+IMAGES, TOKENS, LENGTHS = "images", "token_ids", "past_lengths"
+STEPS, READ = "steps", "tokens_read"
 LOGITS, DRAWN, LOGS, NEXT = "logits", "sampled_ids", "log_probabilities", "next_token_ids"
 PARTS = ("keys", "values")
 """What a cache holds of every layer."""
@@ -157,9 +160,9 @@ class CacheGraphs:
 
     def decode(self, steps: int) -> Interface:
         """Draws `steps` tokens a call."""
-        lengths = Tensor(LENGTHS, "int32", (None,))
+        lengths, read = Tensor(LENGTHS, "int32", (None,)), Tensor(READ, "int64", ())
         written = self._caches(presents(dict.fromkeys(self.pasts), steps))
-        inputs = (_tokens(self.context), lengths, *self._caches(self.pasts), *SAMPLER)
+        inputs = (_tokens(self.context), lengths, read, *self._caches(self.pasts), *SAMPLER)
         return Interface(inputs, (*_drawn(steps, self.context), *written))
 
     @property

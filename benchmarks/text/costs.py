@@ -22,6 +22,7 @@ from luminanet.interface import (
     LOGITS,
     LOGS,
     NEXT,
+    READ,
     STEPS,
     TOKENS,
     CacheGraphs,
@@ -118,8 +119,7 @@ def _decode(graph: onnx.ModelProto, batch: int, position: int) -> Call:
     runtime = OrtCpu(made.SerializeToString(), 1, DECODE)
     text_BC = _tokens(batch, graphs.context, graphs.vocab_size)
     inputs = {TOKENS: text_BC, **state, **cache}
-    if not cache:
-        inputs[STEPS] = np.array(1)
+    inputs[READ if cache else STEPS] = np.array(1)
     inputs |= asked_rows([Sampling(temperature=0)] * batch, position)
     outputs: Arrays = {
         DRAWN: np.zeros((batch, 1), np.int64),

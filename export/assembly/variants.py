@@ -36,8 +36,9 @@ from luminanet.gpt2 import Gpt2Net
 BATCH_MODEL = "model.batch.onnx"
 GPT2, PLAIN = "gpt2", "plain"
 """The forms of a GPT-2: for onnxruntime (cached.py), and for TensorRT (gpt2/standard_ops.py)."""
-STEPS = (4,)
-"""Tokens that a call of a decode graph draws, unless others are asked for."""
+STEPS = (1,)
+"""Tokens that a call of a GPT-2's decode graph draws, unless others are asked for: a server calls
+it several times."""
 NO_DECODE = "none"
 
 

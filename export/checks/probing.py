@@ -33,6 +33,7 @@ from luminanet.interface import (
     LENGTHS,
     LOGITS,
     LOGS,
+    READ,
     STEPS,
     TOKENS,
     Arrays,
@@ -146,4 +147,5 @@ def _begun(plain: Session, graphs: CacheGraphs, asked: Probes) -> Arrays:
     cache = graphs.empty(count)
     if known:
         cache = interface.carried(plain.run(graphs.feeds(asked.inputs[:, :known])))
-    return {TOKENS: text, LENGTHS: np.full(count, known, np.int32), **cache}
+    lengths = np.full(count, known, np.int32)
+    return {TOKENS: text, LENGTHS: lengths, READ: np.array(1), **cache}

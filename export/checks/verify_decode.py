@@ -22,7 +22,7 @@ from luminanet.errors import VerificationError
 from luminanet.fields import TextInput
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Net
-from luminanet.interface import DRAWN, LENGTHS, LOGITS, LOGS, NEXT, TOKENS, Arrays
+from luminanet.interface import DRAWN, LENGTHS, LOGITS, LOGS, NEXT, READ, TOKENS, Arrays
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling
 
@@ -147,27 +147,31 @@ def _caches(
     rng: np.random.Generator,
 ) -> Iterator[Step]:
     """Texts of all lengths; the first leaves room for as many tokens as a call draws, if any can.
-    The newest token of each is not in the cache, which is random, as are the places after it."""
+    The newest token of each is not in the cache, which is random, as are the places after it.
+    Of a text that is alone the last tokens are read at once, as many as there are, up to STEPS."""
     context, vocab_size = net.config.context, net.config.vocab_size
     length_B = rng.integers(1, context + 1, len(ways))
     length_B[0] = max(1, context - STEPS)
     text_BC = rng.integers(0, vocab_size, (len(ways), context))
     text_BC[np.arange(context) >= length_B[:, None]] = NO_TOKEN
-    past_B, cache = (length_B - 1).astype(np.int32), random_cache(net, len(ways), rng)
+    read = 1 if len(ways) > 1 else min(STEPS, int(length_B[0]))
+    past_B, cache = (length_B - read).astype(np.int32), random_cache(net, len(ways), rng)
     feeds: Arrays = {
         TOKENS: text_BC,
         LENGTHS: past_B,
+        READ: np.array(read),
         **sampling.asked_rows(ways, position),
     }
     found = decoder.run({**feeds, **cache})
     rows, steps = np.arange(len(ways)), found[DRAWN].shape[1]
     expected_BC = text_BC.copy()
+    tokens_BS, free_B = text_BC[rows[:, None], past_B[:, None] + np.arange(read)], past_B + read
     for at in range(steps):
-        column_B = np.minimum(past_B + at, context - 1)
-        newest_B1 = expected_BC[rows, column_B][:, None]
-        logits_BV, cache = decode_step(network, newest_B1, column_B.astype(np.int32), cache)
-        yield _step(found, at, logits_BV, expected_BC.tolist(), past_B + at < context)
-        expected_BC[rows, np.minimum(column_B + 1, context - 1)] = found[DRAWN][:, at]
+        logits_BV, cache = decode_step(network, tokens_BS, past_B, cache)
+        yield _step(found, at, logits_BV, expected_BC.tolist(), free_B <= context)
+        tokens_BS, past_B = found[DRAWN][:, at : at + 1], np.minimum(free_B, context - 1)
+        expected_BC[rows, past_B] = tokens_BS[:, 0]
+        free_B = free_B + 1
     _check_state(found[NEXT], expected_BC)
 
 

@@ -1,20 +1,23 @@
 """Decode graphs: K steps of a text model with the sampler in between, in one call.
 
 Their inputs and outputs, and what a caller binds to what, are told in luminanet/interface.py
-(WindowGraphs.decode, CacheGraphs.decode). The tokens of a text that are to be in the cache get into
-it through the graph of cached.py. The caller adds K to past_lengths, and to positions, before the
-next call. A row that ends (the end-of-text token, a full context) goes on producing tokens, and the
-caller cuts them off; a full cache is not overrun, but tokens from there on mean nothing.
+(WindowGraphs.decode, CacheGraphs.decode). A GPT-2's reads prompts too, so that a server needs no
+other graph. The caller adds what was read and drawn, less one, to past_lengths, and K to positions,
+before the next call. A row that ends (the end-of-text token, a full context) goes on producing
+tokens, and the caller cuts them off; a full cache is not overrun, but tokens from there on mean
+nothing.
 
 The steps are those of any graph that gives logits, whatever its form or precision. LuminaNet's are
-a Loop whose body holds the weights, so that onnxruntime prepares them once; GPT-2's are written
-out, because a Loop would copy the cache.
+a Loop; GPT-2's are written out, because a Loop would copy the cache. A node takes about 10 kB of a
+server's memory, so servers call a GPT-2's graph of one step K times, which is as fast. The large
+weights of a Loop lie outside of it: onnxruntime keeps those of a body twice.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from export.decoding.sampler import Sampler, tokens
 from export.graph.builder import Graph
@@ -28,6 +31,7 @@ from luminanet.interface import (
     LOGITS,
     LOGS,
     NEXT,
+    READ,
     STEPS,
     TOKENS,
     CacheGraphs,
@@ -37,6 +41,8 @@ from luminanet.interface import (
 
 INT64 = onnx.TensorProto.INT64
 INT32 = onnx.TensorProto.INT32
+LARGE_BYTES = 200_000
+"""Weights from here on lie outside of a Loop; each costs a little time in every turn."""
 
 
 def decode_windows(step: onnx.ModelProto) -> onnx.ModelProto:
@@ -47,12 +53,13 @@ def decode_windows(step: onnx.ModelProto) -> onnx.ModelProto:
     graph = Graph("luminanet-decode")
     declare(graph, graphs.decode())
     sampler, region = Sampler(graph, graphs.vocab_size, STEPS), Region(graph, "call/")
+    step, outside = _large_weights_in(graph, step)
 
     def body(
         s: Region, number: str, state: Sequence[str]
     ) -> tuple[str, Sequence[str], Sequence[str]]:
         (window_BW,) = state
-        logits_BV = splice(s, step, {TOKENS: window_BW})[LOGITS]
+        logits_BV = splice(s, step, {TOKENS: window_BW, **outside})[LOGITS]
         token_B1, log_B1 = sampler.choose(s.graph, s.prefix, logits_BV, window_BW, number)
         one, far = s.constant("one", [1]), s.constant("far", [graphs.context])
         kept_BW = s.node("Slice", [window_BW, one, far, one], "window/kept")
@@ -72,6 +79,23 @@ def decode_windows(step: onnx.ModelProto) -> onnx.ModelProto:
     tokens(graph, ids_BK, logs_BK, DRAWN)
     graph.node("Identity", [last_BW], NEXT)
     return complete(graph)
+
+
+def _large_weights_in(
+    graph: Graph, step: onnx.ModelProto
+) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """Adds the large weights of a graph to another; returns it without them, and their names."""
+    light = onnx.ModelProto()
+    light.CopyFrom(step)
+    del light.graph.initializer[:]
+    names = {}
+    for tensor in step.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.nbytes < LARGE_BYTES:
+            light.graph.initializer.append(tensor)
+        else:
+            names[tensor.name] = graph.constant(tensor.name, array)
+    return light, names
 
 
 def decode_caches(step: onnx.ModelProto, steps: int) -> onnx.ModelProto:
@@ -104,40 +128,58 @@ class _Caches:
         return complete(graph)
 
     def decode(self) -> tuple[list[str], list[str], str]:
-        """Adds all steps: token ids [B, 1] and their log-probabilities, and the text [B, C]."""
-        columns = self.columns()
+        """Adds all steps: token ids [B, 1] and their log-probabilities, and the text [B, C].
+
+        The first reads R tokens of every row, each other the one that was drawn before it.
+        """
+        read_BR, past_B, columns = self.columns()
         text_BC = TOKENS
-        newest_B1 = self.graph.node("GatherElements", [text_BC, columns[0]], "newest", axis=1)
+        tokens_BS = self.graph.node("GatherElements", [text_BC, read_BR], "read", axis=1)
         ids, logs = [], []
-        for number in range(self.steps):
+        for number, column_B1 in enumerate(columns):
             region = Region(self.graph, f"step{number}/")
-            logits_BV = self.network(region, number, newest_B1, columns[number])
-            newest_B1, log_B1 = self.sampler.choose(
+            logits_BV = self.network(region, number, tokens_BS, past_B)
+            tokens_BS, log_B1 = self.sampler.choose(
                 self.graph, region.prefix, logits_BV, text_BC, region.constant("number", number)
             )
-            inputs = [text_BC, columns[number + 1], newest_B1]
-            text_BC = region.node("ScatterElements", inputs, "text", axis=1)
-            ids.append(newest_B1)
+            text_BC = region.node(
+                "ScatterElements", [text_BC, column_B1, tokens_BS], "text", axis=1
+            )
+            past_B = self.lengths(region, column_B1) if number < self.steps - 1 else ""
+            ids.append(tokens_BS)
             logs.append(log_B1)
         return ids, logs, text_BC
 
-    def columns(self) -> list[str]:
-        """Where the newest token stands before each step and after the last, int64 [B, 1]."""
+    def columns(self) -> tuple[str, str, list[str]]:
+        """Where the tokens stand that are read, int64 [B, R], how many are in the cache before,
+        int32 [B], and where each step writes, int64 [B, 1]."""
         region = Region(self.graph, "columns/")
         axis, last = region.constant("axis", [1]), region.constant("last", self.graphs.context - 1)
-        past_B1 = region.node("Unsqueeze", [LENGTHS, axis], "past")
+        most = region.constant("most_past", np.int32(self.graphs.context - 1))
+        past_B = region.node("Min", [LENGTHS, most], "past")
+        past_B1 = region.node("Unsqueeze", [past_B, axis], "past/column")
         first_B1 = region.node("Cast", [past_B1], "first", to=INT64)
-        ahead = [region.constant(f"ahead{i}", i) for i in range(self.steps + 1)]
-        free = [region.node("Add", [first_B1, a], f"free{i}") for i, a in enumerate(ahead)]
-        return [region.node("Min", [f, last], str(i)) for i, f in enumerate(free)]
+        zero, one = region.constant("zero", 0), region.constant("one", 1)
+        ahead_R = region.node("Range", [zero, READ, one], "ahead")
+        free_BR = region.node("Add", [first_B1, ahead_R], "read/free")
+        read_BR = region.node("Min", [free_BR, last], "read")
+        column_B1, columns = region.node("Add", [first_B1, READ], "write0/free"), []
+        for number in range(self.steps):
+            columns.append(region.node("Min", [column_B1, last], f"write{number}"))
+            if number < self.steps - 1:
+                column_B1 = region.node("Add", [column_B1, one], f"write{number + 1}/free")
+        return read_BR, past_B, columns
 
-    def network(self, region: Region, number: int, newest_B1: str, column_B1: str) -> str:
-        """The logits [B, V] of one step; its presents are outputs, and the next step's pasts."""
+    def lengths(self, region: Region, column_B1: str) -> str:
+        """How many tokens are in the cache before the one that this step drew, int32 [B]."""
         axis = region.constant("axis", [1])
         lengths_B = region.node("Squeeze", [column_B1, axis], "lengths")
-        past_B = region.node("Cast", [lengths_B], LENGTHS, to=INT32)
+        return region.node("Cast", [lengths_B], LENGTHS, to=INT32)
+
+    def network(self, region: Region, number: int, tokens_BS: str, past_B: str) -> str:
+        """The logits [B, V] of one step; its presents are outputs, and the next step's pasts."""
         pasts = self.graphs.pasts
         before = {name: present(name, number - 1) if number else name for name in pasts}
         outputs = {present(name): present(name, number) for name in pasts}
-        inputs = {TOKENS: newest_B1, LENGTHS: past_B, **before}
+        inputs = {TOKENS: tokens_BS, LENGTHS: past_B, **before}
         return splice(region, self.step_graph, inputs, outputs)[LOGITS]

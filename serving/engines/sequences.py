@@ -1,13 +1,15 @@
 """What a running sequence keeps between two calls: a window (LuminaNet) or a KV cache (GPT-2).
 
 Both hold a fixed pool of rows and are run on its first n rows, so the scheduler keeps the running
-sequences compact. One call draws K tokens for each of them, inside the graph.
+sequences compact. K tokens are drawn for each of them, inside the graph, whose calls draw J each:
+all K (LuminaNet) or one (GPT-2).
 All arrays and bindings are made once; a call allocates nothing.
 
 Where a row must come out the same in a batch of any size, and kernels compute several rows at a
 time, batches are filled up to whole groups by spare rows.
 
-Shape legend: B rows of the pool, K tokens drawn by a call, W context, A heads, D width of a head.
+Shape legend: B rows of the pool, K tokens drawn together, J tokens of a call, W context,
+A heads, D width of a head.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,9 +23,9 @@ from luminanet.artifact.manifest import Manifest
 from luminanet.interface import (
     DRAWN,
     LENGTHS,
-    LOGITS,
     LOGS,
     NEXT,
+    READ,
     STEPS,
     TOKENS,
     Arrays,
@@ -32,10 +34,13 @@ from luminanet.interface import (
 )
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling
+from serving.engines.pages import Pages
 from serving.runtimes.backend import Backend, Step
 
 Buffers = dict[str, NDArray[Any]]
 UNLIMITED = 2**63
+SPARE = 2
+"""A cache keeps the memory of so many times the rows that run."""
 GROUPS = (1, 2, 4, 8)
 """Rows that a kernel may compute at a time."""
 EVERY, ALL_TO = 64, 64
@@ -70,16 +75,23 @@ class Sequences(Protocol):
 
 
 class _Rows:
-    """What both kinds have: how each row samples, what it drew, and a call for each batch size."""
+    """What both kinds have: how each row samples, what it drew, and a call for each batch size.
 
-    def __init__(self, max_batch: int, steps: int, group: int) -> None:
+    `each` is how many tokens a call draws, a divisor of `steps`.
+    """
+
+    def __init__(self, max_batch: int, steps: int, group: int, each: int) -> None:
         self.count, self._group = -(-max_batch // group) * group, group
         self.asked: Buffers = {n: np.zeros(self.count, d) for n, d in sampling.INPUTS.items()}
-        self.drawn: Buffers = {
-            DRAWN: np.zeros((self.count, steps), np.int64),
-            LOGS: np.zeros((self.count, steps), np.float32),
-        }
+        self.counts: list[NDArray[Any]] = [self.asked["positions"]]
+        """What every token that a row draws raises by one."""
+        self.drawn, self._all = self._results(each), self._results(steps)
+        self._parts = [slice(start, start + each) for start in range(0, steps, each)]
         self._calls: dict[int, Step] = {}
+
+    def _results(self, tokens: int) -> Buffers:
+        shape = (self.count, tokens)
+        return {DRAWN: np.zeros(shape, np.int64), LOGS: np.zeros(shape, np.float32)}
 
     def bind(self, backend: Backend, inputs: Buffers, outputs: Buffers, shared: Arrays) -> None:
         """`inputs` and `outputs` have a row for each sequence, `shared` are inputs for all."""
@@ -99,9 +111,13 @@ class _Rows:
         if whole > rows:
             for array in self.asked.values():
                 array[rows:whole] = array[0]  # so that a spare row asks for nothing else
-        self._calls[whole]()
-        ids_BK, logs_BK = (array[:rows] for array in self.drawn.values())
-        self.asked["positions"][:rows] += ids_BK.shape[1]
+        call, (ids_BJ, logs_BJ) = self._calls[whole], self.drawn.values()
+        ids_BK, logs_BK = (array[:rows] for array in self._all.values())
+        for part in self._parts:
+            call()
+            ids_BK[:, part], logs_BK[:, part] = ids_BJ[:rows], logs_BJ[:rows]
+            for count_B in self.counts:
+                count_B[:rows] += part.stop - part.start
         return Drawn(ids_BK, logs_BK)
 
 
@@ -111,7 +127,7 @@ class Windows:
     def __init__(
         self, backend: Backend, manifest: Manifest, max_batch: int, steps: int, group: int = 1
     ) -> None:
-        self._rows = _Rows(max_batch, steps, group)
+        self._rows = _Rows(max_batch, steps, group, steps)
         shape = (self._rows.count, manifest.context)
         self._tokens_BW: NDArray[np.int64] = np.full(shape, NO_TOKEN, np.int64)
         self.bytes_per_sequence = self._tokens_BW[0].nbytes
@@ -142,46 +158,51 @@ class Caches:
     """GPT-2: keys and values of every position, [B, A, W, D] per layer, updated in place, and the
     text itself.
 
-    All of a prompt but its newest token is computed in one run of its own, with batch 1 in the
-    sequence's row; `prompts` is the graph for that.
+    All of a prompt but its newest token is read in one call of its own, with batch 1 in the
+    sequence's row; what it draws is thrown away. Rows of the pool that are not in use any more give
+    their memory back.
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        prompts: Backend,
-        manifest: Manifest,
-        max_batch: int,
-        steps: int,
-        group: int = 1,
+        self, backend: Backend, manifest: Manifest, max_batch: int, steps: int, group: int = 1
     ) -> None:
-        self._rows = _Rows(max_batch, steps, group)
-        self._prompts, self._context, self._steps = prompts, manifest.context, steps
+        each = drawn_by(backend)
+        self._rows = _Rows(max_batch, steps, group, each or steps)
+        self._backend, self._context = backend, manifest.context
         count, graphs = self._rows.count, interface.of(manifest)
         assert isinstance(graphs, CacheGraphs)
-        self._pool = graphs.empty(count)
+        shape = (count, graphs.heads, graphs.context, graphs.width)
+        self._pages, self._touched = Pages(graphs.pasts, shape), 0
+        self._pool: Buffers = {**self._pages.arrays}
         self._tokens_BW: NDArray[np.int64] = np.zeros((count, manifest.context), np.int64)
         self._lengths_B: NDArray[np.int32] = np.zeros(count, np.int32)
-        self._logits_1V = np.zeros((1, manifest.vocab_size), np.float32)
+        self._rows.counts.append(self._lengths_B)
+        self._unused = {
+            name: np.zeros_like(array[:1])
+            for name, array in {**self._rows.drawn, NEXT: self._tokens_BW}.items()
+        }
         self.bytes_per_sequence = sum(a[0].nbytes for a in (*self._pool.values(), self._tokens_BW))
         inputs: Buffers = {TOKENS: self._tokens_BW, LENGTHS: self._lengths_B, **self._pool}
-        outputs: Buffers = {NEXT: self._tokens_BW, **presents(self._pool, steps)}
-        self._rows.bind(backend, inputs, outputs, {})
+        outputs: Buffers = {NEXT: self._tokens_BW, **presents(self._pool, each)}
+        self._rows.bind(backend, inputs, outputs, {READ: np.array(1, np.int64)})
 
     def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
         self._tokens_BW[row] = NO_TOKEN
         self._tokens_BW[row, : len(prompt)] = prompt
         self._lengths_B[row] = 0
+        self._touched = max(self._touched, row + 1)
         self._rows.ask(row, how)
         known = len(prompt) - 1
         if known:
-            self._prompts.bind(*self._prompt(row, known))()
+            self._read(row, known)
             self._lengths_B[row] = known
         return known > 0
 
     def draw(self, rows: int) -> Drawn:
         drawn = self._rows.draw(rows)
-        self._lengths_B[:rows] += self._steps
+        if self._touched > SPARE * rows:
+            self._pages.give_back(SPARE * rows, self._touched)
+            self._touched = SPARE * rows
         return drawn
 
     def room(self, prompt: int) -> int:
@@ -192,13 +213,25 @@ class Caches:
         text = (self._lengths_B, self._tokens_BW)
         _move((*text, *self._pool.values(), *self._rows.asked.values()), source, target)
 
-    def _prompt(self, row: int, count: int) -> tuple[Arrays, Arrays]:
-        """Inputs and outputs of one run over a prompt: present is the very memory of past."""
+    def _read(self, row: int, count: int) -> None:
+        """Puts the first `count` tokens of a row into its cache."""
         rows = slice(row, row + 1)
         cache = {name: array[rows] for name, array in self._pool.items()}
-        tokens_1S = self._tokens_BW[rows, :count]
-        inputs: Buffers = {TOKENS: tokens_1S, LENGTHS: self._lengths_B[rows], **cache}
-        return inputs, {LOGITS: self._logits_1V, **presents(cache)}
+        inputs: Buffers = {
+            TOKENS: self._tokens_BW[rows],
+            LENGTHS: self._lengths_B[rows],
+            READ: np.array(count, np.int64),
+            **cache,
+            **{name: array[rows] for name, array in self._rows.asked.items()},
+        }
+        each = self._unused[DRAWN].shape[1]
+        self._backend.bind(inputs, {**self._unused, **presents(cache, each)})()
+
+
+def drawn_by(backend: Backend) -> int | None:
+    """Tokens that a call of a graph draws, None where the caller says how many."""
+    (drawn,) = (tensor for tensor in backend.outputs if tensor.name == DRAWN)
+    return drawn.shape[1]
 
 
 def _move(per_row: Sequence[NDArray[Any]], source: int, target: int) -> None:
@@ -227,6 +260,7 @@ def warm_up(sequences: Sequences, context: int, max_batch: int) -> None:
             for row in range(rows):
                 sequences.join(row, [0], way)
             sequences.draw(rows)
+    sequences.draw(1)  # after which few rows are in use, as before the first request
 
 
 def rows_agree(sequences: Sequences, vocab_size: int, max_batch: int) -> bool:

@@ -18,7 +18,7 @@ from luminanet.artifact.probes import read as read_probes
 from luminanet.errors import ArtifactError
 from luminanet.tokenizer import Tokenizer
 from serving.errors import RequestError
-from serving.models.selection import How, drawing, load_graphs, logits, of_one_row
+from serving.models.selection import How, drawing, load_graphs, logits
 from serving.runtimes.backend import Backend
 
 MAX_TOKENIZER_BYTES = 1 << 26
@@ -44,10 +44,8 @@ class TextModel:
     """Characters that one token can stand for at most."""
     how: How
     graphs: Mapping[str, Backend]
-    """Those of `backend` and `prompts` by file, to be tried one by one (engines/selftest.py)."""
+    """Those of `backend` by file, to be tried one by one (engines/selftest.py)."""
     probes: Probes
-    prompts: Backend | None = None
-    """GPT-2: the graph that fills the cache with a prompt."""
 
     @property
     def precision(self) -> Served:
@@ -156,13 +154,9 @@ def _load_text(artifact: Artifact, how: How) -> TextModel:
             "freeze the model again"
         )
     longest = max(len(tokenizer.decode([token])) for token in range(tokenizer.vocab_size))
-    prompts = None
     graphs, backend = load_graphs(artifact, drawing(artifact, how), how)
-    if manifest.family is Family.GPT2:
-        more, prompts = load_graphs(artifact, of_one_row(logits(artifact, how)), how)
-        graphs = {**more, **graphs}  # in this order: a bad cache spoils what is drawn
     asked = read_probes(artifact)
-    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked, prompts)
+    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked)
 
 
 def _tokenizer(artifact: Artifact) -> Tokenizer:

@@ -40,8 +40,9 @@ def logits(artifact: Artifact, how: How) -> Entries:
 
 
 def drawing(artifact: Artifact, how: How) -> Entries:
-    """The graphs that draw as many tokens a call as the server asks for; where texts must be
-    reproducible one for all batch sizes. Raises ArtifactError when there is none."""
+    """The graphs that draw as many tokens as the server asks for, in one call or in the fewest
+    equal ones; where texts must be reproducible one for all batch sizes. Raises ArtifactError when
+    there is none."""
     logits(artifact, how)
     options = f"--precision {how.precision}" if how.precision != "fp32" else ""
     all_steps = _graphs(artifact, how.precision, Role.DECODE)
@@ -50,7 +51,8 @@ def drawing(artifact: Artifact, how: How) -> Entries:
             f"{artifact.directory} has no graph that draws tokens: "
             f"{_again(options, f'--decode {how.steps}')}"
         )
-    found = {name: e for name, e in all_steps.items() if e.steps in (0, how.steps)}
+    fitting = [e.steps for e in all_steps.values() if not (e.steps and how.steps % e.steps)]
+    found = {name: e for name, e in all_steps.items() if e.steps == max(fitting, default=None)}
     if not found:
         there = sorted({entry.steps for entry in all_steps.values()})
         both = ",".join(map(str, sorted({*there, how.steps})))

@@ -1,5 +1,6 @@
 """onnxruntime on the CPU, as a Backend."""
 
+import ctypes
 from typing import Any
 
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ class OrtCpu:
             raise ArtifactError(
                 f"{where}: onnxruntime refuses the graph: {line(error, 300)}"
             ) from error
+        self._session._model_bytes = None  # which it keeps, for other providers than these
+        give_back_freed()
         self._value = ort.OrtValue.ortvalue_from_numpy
         self.inputs = tuple(map(_tensor, self._session.get_inputs()))
         self.outputs = tuple(map(_tensor, self._session.get_outputs()))
@@ -49,6 +52,13 @@ class OrtCpu:
         """A runtime value in the memory of `array`, which it keeps alive."""
         assert array.flags.c_contiguous, "a strided array would be copied, not shared"
         return self._value(array)
+
+
+def give_back_freed() -> None:
+    """Returns to the system what parsing and optimising took and freed: glibc keeps it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _tensor(node: Any) -> Tensor:

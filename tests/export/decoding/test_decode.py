@@ -113,7 +113,8 @@ class Caches:
             kind, layer, _ = output.name.split(".")
             results[output.name] = state[f"{kind.replace('present', 'past')}.{layer}"]
         counts = {"positions": asked["positions"], "past_lengths": state["past_lengths"]}
-        return run(self.sessions[steps], state | asked, results, counts, tokens)
+        inputs = {**state, **asked, "tokens_read": np.array(1)}
+        return run(self.sessions[steps], inputs, results, counts, tokens)
 
 
 def run(
