@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from luminanet.artifact.directory import Artifact, write
-from luminanet.artifact.manifest import Family, Manifest, Task
+from luminanet.artifact.manifest import Family, Task
 from luminanet.errors import ConfigError, DataError
 from serving.measure import __main__ as command
-from serving.measure import load, process, sessions
-from serving.measure.measurement import slope, weights_bytes
+from serving.measure import load, process
+from serving.measure.measurement import sessions_bytes, slope, weights_bytes
 from serving.measure.servers import address, served
 from serving.metrics.memory import read
 from tests.serving.helpers import wait_until
 
 MIB = 2**20
+ROOT = Path(__file__).parents[3]
 
 linux = pytest.mark.skipif(
     not Path("/proc/self/smaps_rollup").exists(), reason="memory is measured where Linux tells it"
@@ -153,35 +153,34 @@ def graph(weights: np.ndarray[Any, Any], body: bool) -> bytes:
     return bytes(helper.make_model(made).SerializeToString())
 
 
-def test_weights_are_counted_wherever_a_graph_holds_them(tmp_path: Path) -> None:
+def test_weights_are_counted_wherever_a_graph_holds_them() -> None:
     weights = np.zeros((5, 7), np.float32)
-    manifest = Manifest("m", Task.GENERATION, Family.LUMINANET, "", 0, 0, context=8)
-    files = {"flat.onnx": graph(weights, body=False), "deep.onnx": graph(weights, body=True)}
-    artifact = write(tmp_path / "artifact", manifest, files)
-    assert isinstance(artifact, Artifact)
-    assert weights_bytes(artifact, ["flat.onnx"]) == weights.nbytes
-    assert weights_bytes(artifact, ["deep.onnx"]) == 2 * weights.nbytes
-    assert weights_bytes(artifact, [*files]) == 3 * weights.nbytes
+    flat, deep = graph(weights, body=False), graph(weights, body=True)
+    assert weights_bytes([flat]) == weights.nbytes
+    assert weights_bytes([deep]) == 2 * weights.nbytes
+    assert weights_bytes([flat, deep]) == 3 * weights.nbytes
 
 
 # ---------------------------------------------------------------------- the command
 
 
 @linux
-def test_creating_sessions_takes_memory(
-    artifacts: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    directory = next(path.parent for path in artifacts.rglob("decode.onnx"))
-    assert sessions.main([str(directory), "1", "decode.onnx", "model.onnx"]) == 0
-    assert int(capsys.readouterr().out) > 0
+@pytest.mark.usefixtures("clean")
+def test_sessions_take_at_least_most_of_their_weights() -> None:
+    directory = ROOT / "pretrained" / "luminanet-tinystories" / "artifact"
+    data = (directory / "decode.onnx").read_bytes()
+    assert sessions_bytes(directory, ["decode.onnx"], 1) > weights_bytes([data]) // 2
+    with pytest.raises(DataError, match="sessions could not be created"):
+        sessions_bytes(directory, ["other.onnx"], 1)
 
 
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("LUMINANET_MAX_BATCH", "0")  # of another server: not of those measured
     monkeypatch.setattr(load, "REQUESTS", 2)
     monkeypatch.setattr(load, "TOKENS", 8)
+    monkeypatch.setattr(load, "PROMPT_WORDS", (1, 2))
 
 
 @linux
