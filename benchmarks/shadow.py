@@ -44,8 +44,6 @@ PAGE = Path(__file__).parent / "shadow.md"
 TOKENS = (32, 160)
 PAUSE_S = 2.0
 """After a block, for replays that are left: they must not fall into the other server's block."""
-COMPARED = 150
-"""Requests of the two comparisons."""
 RESAMPLES = 1000
 LIMIT_S = 120
 QUANTITIES = ("time to first token", "time per output token", "whole request")
@@ -283,7 +281,7 @@ def measure(given: argparse.Namespace) -> str:
             for share in (0, given.share)
         ]
         urls = [address(one) for one in servers]
-        asked = requests(random.Random(given.seed), COMPARED)
+        asked = requests(random.Random(given.seed), given.compared)
         print("warming, then blocks in turns", file=sys.stderr)
         for url in urls:
             asyncio.run(as_clients_see(url, asked[:10]))
@@ -315,6 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=6.0, help="requests a second (default 6)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of a block (default 8)")
     parser.add_argument("--blocks", type=int, default=15, help="of either server (default 15)")
+    parser.add_argument("--compared", type=int, default=150, help="requests (default 150)")
     parser.add_argument("--threads", type=int, default=0, help="per model; 0: as many as CPUs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--page", type=Path, default=PAGE, help="where the page goes")
@@ -322,7 +321,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         page = measure(given)
         print(page)
-        note = provenance("python -m benchmarks.shadow", ("onnxruntime", "numpy"), str(given.seed))
+        command = f"python -m benchmarks.shadow --blocks {given.blocks} --compared {given.compared}"
+        note = provenance(command, ("onnxruntime", "numpy"), str(given.seed))
         given.page.write_text(f"# Shadow traffic\n\n{page}\n{note}", "utf-8")
     except LuminaNetError as error:
         print(f"error: {error}", file=sys.stderr)

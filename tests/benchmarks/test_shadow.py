@@ -19,13 +19,12 @@ def test_a_change_is_that_of_the_quantile_and_lies_in_its_interval() -> None:
 
 def test_a_short_turn_gives_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.setattr(shadow, "COMPARED", 10)
     monkeypatch.setattr(shadow, "PAUSE_S", 0.2)
     monkeypatch.setattr(shadow, "PROMPT_WORDS", (1, 2))
     monkeypatch.setattr(shadow, "TOKENS", (8, 12))
     write_tiny_artifacts(tmp_path / "artifacts", decode=(4,))
     page = tmp_path / "shadow.md"
-    words = ["--blocks=1", "--seconds=1", "--rate=20", "--share=1", "--threads=1"]
+    words = ["--blocks=1", "--seconds=1", "--rate=20", "--share=1", "--threads=1", "--compared=4"]
     assert shadow.main([str(tmp_path / "artifacts"), *words, f"--page={page}"]) == 0
     text = page.read_text()
     for row in "| time to first token | p99 |", "| whole request | p50 |", "| advantage |":

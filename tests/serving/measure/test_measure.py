@@ -189,22 +189,24 @@ def test_the_command_measures_each_model_apart_and_writes_what_a_server_reads(
     artifacts: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "memory.json"
-    words = ["--runs=1", "--sequences=2,1", "--threads=1", f"--out={out}"]
-    assert command.main([str(artifacts), *words]) == 0
-    assert [path.name for path in tmp_path.iterdir()] == [out.name], "no temporary file is left"
-    found = read(out)
-    assert {(m.model, m.task) for m in found.models} == {
-        ("luminanet", "text-generation"),
-        ("gpt2", "text-generation"),
-        ("luminanet", "image-classification"),
-    }
-    for model in found.models:
-        assert [*model.load] == [1, 2]
+    graphs = {"text-generation": "decode.4.onnx", "image-classification": "model.onnx"}
+    for task, sequences in ("text-generation", "2,1"), ("image-classification", "1"):
+        directory = next(
+            path.parent
+            for path in artifacts.rglob(graphs[task])
+            if f'"{task}"' in (path.parent / "manifest.json").read_text()
+        )
+        words = ["--runs=1", f"--sequences={sequences}", "--threads=1", f"--out={out}"]
+        assert command.main([str(directory), *words]) == 0
+        assert [path.name for path in tmp_path.iterdir()] == [out.name], "nothing else is left"
+        (model,) = read(out).models
+        assert model.task == task
+        assert [*model.load] == sorted(map(int, sequences.split(",")))
         for kinds in model.load.values():
             assert kinds["peak_uss"][0] >= kinds["uss"][0] > 20 * MIB
             assert kinds["peak_rss"][0] > 20 * MIB
         assert model.weights_bytes > 0
-        assert len(model.state_bytes) == (model.task == "text-generation")
+        assert len(model.state_bytes) == len(sequences) // 2
 
 
 @pytest.mark.usefixtures("clean")
