@@ -1,0 +1,80 @@
+"""`python -m monitoring.draw`: serve, load, scrape, and draw what every dashboard would show.
+
+A real server with the shipped networks under bounded load on this machine, a real Prometheus with
+the shipped rules (every second instead of every 15), and matplotlib in the place of Grafana.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from luminanet import machine
+from luminanet.errors import LuminaNetError
+from monitoring import plots
+from monitoring.board import WINDOW, Board
+from monitoring.dashboards import BOARDS
+from monitoring.live import Prometheus, prometheus, server
+from monitoring.load import burst, load
+
+ROOT = Path(__file__).parent.parent
+OUT = ROOT / "docs" / "dashboards"
+CLIENTS = 6
+SERVER = ("--threads", "1", "--max-batch", "8", "--queue-limit", "8", "--shadow", "1")
+RATE_WINDOW = "10s"
+"""In the place of Grafana's variable: of a few scrapes."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description="Draw every dashboard from Prometheus' answers.")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the server is loaded")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the pictures")
+    parser.add_argument("--artifacts", type=Path, default=ROOT / "pretrained", help="networks")
+    given = parser.parse_args(arguments)
+    try:
+        draw(given.artifacts, given.seconds, given.out)
+    except (LuminaNetError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def draw(artifacts: Path, seconds: float, out: Path) -> None:
+    """Raises MissingExtraError without Prometheus or matplotlib, RuntimeError when a process does
+    not start."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        server(artifacts, *SERVER) as url,
+        prometheus(url.removeprefix("http://"), Path(folder)) as asked,
+    ):
+        begin_s = time.time()
+        with load(url, CLIENTS, seconds):
+            while (left_s := begin_s + seconds - time.time()) > 0:
+                burst(url)
+                time.sleep(min(left_s, seconds / 4))
+        about = (
+            f"{seconds:.0f} s of `python -m monitoring.draw` with {' '.join(SERVER)}, {CLIENTS} "
+            f"clients and bursts of overload, on {machine.line()}; "
+            f"{datetime.now(UTC).date().isoformat()}"
+        )
+        pictures = {board.name: _picture(board, asked, begin_s, about) for board in BOARDS}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        (out / f"{name}.png").write_bytes(picture)
+        print(out / f"{name}.png")
+
+
+def _picture(board: Board, asked: Prometheus, begin_s: float, about: str) -> bytes:
+    answers = {
+        query: asked.over(query.expr.replace(WINDOW, RATE_WINDOW), begin_s, time.time(), 1.0)
+        for panel in board.panels
+        for query in panel.queries
+    }
+    return plots.png(board, answers, about)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,231 @@
+"""What Prometheus answers for the panels of a dashboard -> a picture of it.
+
+Grafana draws them its own way; here one sees that every question has an answer, and which.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from luminanet.errors import MissingExtraError
+from monitoring.board import COLUMNS, HIGH, LOW, Board, Kind, Limit, Panel, Query, Unit, legend
+from monitoring.live import Series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Answers = Mapping[Query, Sequence[Series]]
+"""What a query gave over time."""
+
+DRAWN = "drawn by matplotlib from Prometheus' reply, not a Grafana screenshot"
+INCHES_A_ROW, INCHES_WIDE = 0.42, 15.0
+COLOURS = {"luminanet": "#c2410c", "gpt2": "#1d4ed8"}
+OTHERS = ("#0f766e", "#7c3aed", "#a16207", "#be185d", "#4d7c0f", "#475569", "#0369a1", "#b45309")
+STYLES = ("-", "--", ":", "-.")
+GOOD, BAD, PLAIN = "#15803d", "#b91c1c", "#334155"
+MOST_NAMES = 8
+
+
+def png(board: Board, answers: Answers, about: str) -> bytes:
+    """A picture with every panel where Grafana has it. `about`: where the answers come from.
+
+    Raises MissingExtraError without matplotlib.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "dev") from error
+    places, height = _places(board.panels)
+    with mpl.rc_context({"font.size": 8, "axes.titlesize": 9, "axes.titleweight": "bold"}):
+        figure = Figure(figsize=(INCHES_WIDE, INCHES_A_ROW * height + 0.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.add_gridspec(height, COLUMNS)
+        for panel, (row, column) in zip(board.panels, places, strict=True):
+            cells = grid[row : row + panel.height, column : column + panel.width]
+            _draw(figure.add_subplot(cells), panel, answers)
+        figure.suptitle(f"{board.title}  ({DRAWN})", fontsize=11)
+        figure.supxlabel(about, fontsize=8)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=90, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _places(panels: Sequence[Panel]) -> tuple[list[tuple[int, int]], int]:
+    """Row and column of each panel, from left to right and from top to bottom; all rows."""
+    places, row, column, tallest = [], 0, 0, 0
+    for panel in panels:
+        if column + panel.width > COLUMNS:
+            row, column, tallest = row + tallest, 0, 0
+        places.append((row, column))
+        column, tallest = column + panel.width, max(tallest, panel.height)
+    return places, row + tallest
+
+
+def _draw(axes: "Axes", panel: Panel, answers: Answers) -> None:
+    axes.set_title(panel.title, loc="left")
+    found = [
+        (query, legend(query, dict(series.labels)), series)
+        for query in panel.queries
+        for series in answers[query]
+    ]
+    if not found:
+        axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color=BAD)
+        axes.set_axis_off()
+        return
+    named = [(name, series) for _, name, series in found]
+    draw = {Kind.LINES: _lines, Kind.HEAT: _heat, Kind.NUMBER: _numbers, Kind.BARS: _bars}
+    draw[panel.kind](axes, panel, named)
+
+
+# ---------------------------------------------------------------------- kinds of panels
+
+Named = Sequence[tuple[str, Series]]
+
+
+def _lines(axes: "Axes", panel: Panel, named: Named) -> None:
+    begin_s = min(series.times[0] for _, series in named)
+    ends = {name: series for name, series in named if name.endswith((LOW, HIGH))}
+    counts: dict[str, int] = {}
+    for place, (name, series) in enumerate(named):
+        if name in ends:
+            continue
+        colour = _colour(name, place)
+        style = STYLES[counts.setdefault(colour, 0) % len(STYLES)]
+        counts[colour] += 1
+        seconds = [t - begin_s for t in series.times]
+        label = f"{name}: {_text(series.values[-1], panel.unit)}"
+        axes.plot(seconds, series.values, style, color=colour, lw=1.3, label=label)
+        if (low := ends.get(name + LOW)) and (high := ends.get(name + HIGH)):
+            times = [t - begin_s for t in low.times]
+            axes.fill_between(times, low.values, high.values, color=colour, alpha=0.15, lw=0)
+    _limit(axes, panel.limit, named)
+    axes.set_xlabel("seconds", labelpad=1)
+    _value_axis(axes.yaxis, panel.unit)
+    axes.grid(visible=True, alpha=0.25)
+    axes.margins(x=0)
+    if axes.get_ylim()[0] > 0 and panel.unit is not Unit.TIMES:
+        axes.set_ylim(bottom=0)
+    columns = 1 if len(counts) < MOST_NAMES else 2
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
+
+
+def _limit(axes: "Axes", limit: Limit | None, named: Named) -> None:
+    """A dashed line, where it does not press everything else to the ground."""
+    if limit is None:
+        return
+    top = max((v for _, s in named for v in s.values if math.isfinite(v)), default=0.0)
+    if limit.value <= 4 * top:
+        axes.axhline(limit.value, color=BAD, ls="--", lw=0.8)
+    else:
+        text = f"limit {limit.value:g}, far above"
+        axes.text(0.99, 0.97, text, transform=axes.transAxes, ha="right", va="top", color=BAD)
+
+
+def _heat(axes: "Axes", panel: Panel, named: Named) -> None:
+    import numpy as np
+
+    rows = sorted(((float(series.labels["le"]), series) for _, series in named), key=lambda r: r[0])
+    edges = [edge for edge, _ in rows]
+    times = np.array(rows[0][1].times)
+    cumulative_BT = np.array([series.values for _, series in rows])
+    counts_BT = np.clip(np.diff(cumulative_BT, axis=0, prepend=0.0), 0, None)
+    used = np.flatnonzero(counts_BT.sum(axis=1) > 0)
+    low, high = (used.min(), used.max()) if len(used) else (0, 0)
+    shown_BT = np.ma.masked_less_equal(counts_BT[low : high + 1], 0)
+    mesh = axes.pcolormesh(
+        times - times[0], np.arange(low, high + 1), shown_BT, cmap="Oranges", shading="nearest"
+    )
+    axes.figure.colorbar(mesh, ax=axes, label="a minute", pad=0.01)
+    marks = np.arange(low, high + 1, max(1, (high - low) // 8 or 1))
+    axes.set_yticks(marks, ["≤ " + _text(edges[k], panel.unit) for k in marks])
+    axes.set_xlabel("seconds", labelpad=1)
+
+
+def _numbers(axes: "Axes", panel: Panel, named: Named) -> None:
+    axes.set_axis_off()
+    shown = named[:4]
+    for k, (name, series) in enumerate(shown):
+        value = series.values[-1]
+        place = ((k + 0.5) / len(shown), 0.55)
+        size = 26 if len(shown) < 3 else 18
+        text = _text(value, panel.unit)
+        colour = _judged(value, panel.limit)
+        axes.text(*place, text, transform=axes.transAxes, ha="center", va="center", size=size,
+                  color=colour, weight="bold")  # fmt: skip
+        if name != panel.title:
+            axes.text(place[0], 0.12, name, transform=axes.transAxes, ha="center", color=PLAIN)
+
+
+def _bars(axes: "Axes", panel: Panel, named: Named) -> None:
+    ordered = sorted(named, key=lambda pair: _natural(pair[0]), reverse=True)
+    values = [series.values[-1] for _, series in ordered]
+    names = [name for name, _ in ordered]
+    colours = [
+        _judged(value, panel.limit) if panel.limit else _colour(name, 0)
+        for name, value in zip(names, values, strict=True)
+    ]
+    bars = axes.barh(range(len(names)), values, color=colours, height=0.7)
+    axes.bar_label(bars, [" " + _text(value, panel.unit) for value in values])
+    axes.set_yticks(range(len(names)), names)
+    axes.margins(x=0.15)
+    _value_axis(axes.xaxis, panel.unit)
+    if panel.limit and panel.limit.value <= 4 * max(values):
+        axes.axvline(panel.limit.value, color=BAD, ls="--", lw=0.8)
+
+
+def _natural(name: str) -> list[Any]:
+    """Numbers within names by their size: 32 before 256."""
+    return [(0, int(w), "") if w.isdigit() else (1, 0, w) for w in name.replace(",", " ").split()]
+
+
+def _colour(name: str, place: int) -> str:
+    known = [colour for model, colour in COLOURS.items() if name.startswith(model)]
+    return known[0] if known else OTHERS[place % len(OTHERS)]
+
+
+def _judged(value: float, limit: Limit | None) -> str:
+    if limit is None:
+        return PLAIN
+    return GOOD if (value < limit.value) == (limit.good == "below") else BAD
+
+
+# ---------------------------------------------------------------------- units
+
+
+def _text(value: float, unit: Unit) -> str:
+    """A value with its unit, as short as Grafana writes it."""
+    if not math.isfinite(value):
+        return "none yet" if math.isnan(value) else "∞"
+    if unit is Unit.SECONDS:
+        return _duration(value)
+    if unit is Unit.BYTES:
+        return _scaled(value, "B")
+    if unit is Unit.SHARE:
+        return f"{100 * value:.3g} %"
+    if unit is Unit.TIMES:
+        return f"{value:.3g} ×"
+    text = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{text} /s" if unit is Unit.RATE else text
+
+
+def _duration(value: float) -> str:
+    for size, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms")):
+        if value >= size:
+            return f"{value / size:.3g} {name}"
+    return "0 s" if value == 0 else f"{value / 1e-6:.3g} µs"
+
+
+def _scaled(value: float, name: str) -> str:
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {prefix}{name}"
+    return f"{value:.3g} {name}"
+
+
+def _value_axis(axis: Any, unit: Unit) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _text(value, unit)))
