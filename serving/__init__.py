@@ -7,11 +7,13 @@ Reading order, from the edge inwards and out again:
     models/      artifact directory -> models: which graphs, which bytes, which interface
     runtimes/    the narrow door to onnxruntime and TensorRT
     service      an engine for each model, and the life of them all
+    shadow       requests computed again by both models, when nobody waits, to compare them
     engines/     a thread behind a bounded queue each: text, images; the self-test
     pictures/    bytes of a picture -> pixels
     app          create_app(settings, models): routes, middleware, errors
     api/         routes, bodies and answers, streams, health and metrics
     errors       error class -> status
-    metrics      every number under /metrics
+    metrics/     every number under /metrics
     server       uvicorn that drains on SIGTERM
+    measure/     python -m serving.measure: what each model takes of memory
 """

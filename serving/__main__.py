@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -39,13 +40,18 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 def serve(settings: Settings) -> None:
     """Listens first, so that a taken port is told before models are loaded."""
     from serving.app import create_app
+    from serving.metrics.port import answering
     from serving.models.load import load
-    from serving.server import listen, make_server
+    from serving.server import LOOPBACK, listen, make_server
 
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s"
     )
-    with listen(settings.host, settings.port) as listener:
+    with ExitStack() as open_:
+        listener = open_.enter_context(listen(settings.host, settings.port))
+        scraped = None
+        if settings.metrics_port is not None:
+            scraped = open_.enter_context(listen(LOOPBACK, settings.metrics_port, "--metrics-port"))
         models = load(
             settings.artifacts,
             settings.compute_threads,
@@ -53,7 +59,10 @@ def serve(settings: Settings) -> None:
             settings.steps,
             settings.reproducible,
         )
-        make_server(create_app(settings, models), settings).run(sockets=[listener])
+        app = create_app(settings, models)
+        if scraped:
+            open_.enter_context(answering(app.state.service.metrics.registry, scraped))
+        make_server(app, settings).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from serving import errors
 from serving.api import health, routes
 from serving.api.middleware import BodyLimit, RequestMetrics
 from serving.errors import ApiError, ClientGoneError, InternalError, MethodError, PathError
-from serving.metrics import Metrics
+from serving.metrics.families import Metrics
 from serving.models.load import Models
 from serving.service import Service
 from serving.settings import Settings
@@ -28,7 +28,7 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
 
     Raises ArtifactError when a network fails its first runs, which happen here.
     """
-    service = Service(settings, models, Metrics())
+    service = Service(settings, models, Metrics(_version()))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from serving.settings import Settings
 log = logging.getLogger("luminanet.server")
 
 BACKLOG = 2048
+LOOPBACK = "127.0.0.1"
 LAST_BYTES_S = 5
 """How long clients may take to read what is left after the drain."""
 
@@ -59,13 +60,12 @@ def make_server(app: FastAPI, settings: Settings) -> DrainingServer:
     return DrainingServer(config, app.state.service)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises ConfigError when the address cannot be had."""
+def listen(host: str, port: int, options: str = "--host or --port") -> socket.socket:
+    """A listening socket; `options` set its address. Raises ConfigError when it cannot be had."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}: choose another --host "
-            "or --port"
+            f"cannot listen on {host}:{port}: {error.strerror or error}: choose another {options}"
         ) from error

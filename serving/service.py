@@ -5,23 +5,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from luminanet.artifact.manifest import Family, Manifest
-from luminanet.errors import ArtifactError
+from luminanet.errors import ArtifactError, ConfigError
 from luminanet.untrusted import line
 from serving.engines import selftest
-from serving.engines.engine import Engine
+from serving.engines.engine import Engine, Job
 from serving.engines.images import ImageBatch, ImageEngine
 from serving.engines.sequences import GROUPS, Caches, Sequences, Windows, rows_agree, warm_up
-from serving.engines.text import TextEngine
+from serving.engines.text import Generation, TextEngine
 from serving.errors import ModelNotLoadedError
-from serving.metrics import EngineMetrics, Metrics, TextMetrics
+from serving.metrics.families import EngineMetrics, Metrics, TextMetrics
+from serving.metrics.memory import MemoryGauges
 from serving.models.interface import state_bytes
 from serving.models.load import ImageModel, Models, TextModel
 from serving.models.memory import allowance, ceiling
 from serving.pictures.pixels import read_image
 from serving.settings import Settings
+from serving.shadow import Shadow, Side
+
+J = TypeVar("J", bound=Job)
 
 POLL_S = 0.01
 FEWEST_TRIED = 16
@@ -44,6 +48,9 @@ class Service:
         self._engines: list[Engine[Any]] = list(self._text.values())
         if self._image:
             self._engines.append(self._image)
+        self._shadow = self._shadowed() if settings.shadow else None
+        served = {_labels(model): model.fingerprint for model in models.all}
+        MemoryGauges(metrics.registry).tell_file(settings.measured_memory, served)
         self.started = self.draining = False
         metrics.ready.set_function(lambda: self.ready)
 
@@ -63,6 +70,25 @@ class Service:
             raise ModelNotLoadedError("no image model is loaded here: see /models for what is")
         return self.models.image, self._image
 
+    def submit(self, engine: Engine[J], job: J) -> None:
+        """Gives a client's job to its engine; whatever no client waits for makes room first.
+        Raises OverloadedError or ShuttingDownError."""
+        if self._shadow:
+            self._shadow.give_way()
+        engine.submit(job)
+        if self._shadow and isinstance(job, Generation) and engine is self._text[Family.LUMINANET]:
+            self._shadow.offer(job)
+
+    def _shadowed(self) -> Shadow:
+        """Raises ConfigError when there are no two models to compare."""
+        if missing := [family.value for family in Family if family not in self._text]:
+            raise ConfigError(
+                f"--shadow compares luminanet and gpt2, but no text model {missing[0]} is under "
+                f"{self.settings.artifacts}: add it, or serve with --shadow 0"
+            )
+        ours, theirs = (Side(*self.text(family)) for family in (Family.LUMINANET, Family.GPT2))
+        return Shadow(ours, theirs, self.settings.shadow, lambda: self.idle, self.metrics.registry)
+
     # ------------------------------------------------------------------ life
 
     @property
@@ -81,12 +107,16 @@ class Service:
     def start(self) -> None:
         for engine in self._engines:
             engine.start(asyncio.get_running_loop())
+        if self._shadow:
+            self._shadow.start()
         self.started = True
 
     async def drain(self, hurry: Callable[[], bool] = lambda: False) -> None:
         """Refuses new work and waits until all is done, grace_seconds passed or hurry() is true;
         then ends what is left."""
         self.draining = True
+        if self._shadow:
+            await self._shadow.stop()
         for engine in self._engines:
             engine.drain()
         end_s = perf_counter() + self.settings.grace_seconds
@@ -96,11 +126,18 @@ class Service:
 
     async def stop(self) -> None:
         self.draining = True
+        if self._shadow:
+            await self._shadow.stop()
         for engine in self._engines:
             engine.stop()
         for engine in self._engines:
             await asyncio.to_thread(engine.join)
         self.started = False
+
+
+def _labels(model: ImageModel | TextModel) -> tuple[str, ...]:
+    manifest = model.manifest
+    return manifest.family.value, model.backend.name, manifest.task.value
 
 
 def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> TextEngine:
@@ -119,8 +156,14 @@ def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> Text
             "with --precision fp32"
         )
     told = TextMetrics(
-        metrics, manifest, model.backend.name, sequences.bytes_per_sequence, model.precision
+        metrics,
+        manifest,
+        model.backend.name,
+        sequences.bytes_per_sequence,
+        model.precision,
+        model.how.steps,
     )
+    told.limits(size, settings.queue_limit)
     told.proved(ratios)
     return TextEngine(
         manifest.family.value, sequences, manifest.end_id, size, settings.queue_limit, told
@@ -158,6 +201,7 @@ def _image_engine(model: ImageModel, settings: Settings, metrics: Metrics) -> Im
         batch = ImageBatch(model.backend, model.manifest, settings.max_batch)
         batch.warm_up()
     told = EngineMetrics(metrics, model.manifest, model.backend.name, model.precision)
+    told.limits(settings.max_batch, settings.queue_limit)
     told.proved(ratios)
     return ImageEngine(
         model.manifest.family.value,

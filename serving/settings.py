@@ -29,6 +29,13 @@ class Settings(BaseSettings):
     port: int = Field(
         default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one"
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="port of the loopback that answers /metrics alone, which is then not on the "
+        "main port; 0 takes a free one",
+    )
     artifacts: Path = Field(
         default=Path("pretrained"),
         description="folder with artifacts: DIR/, DIR/*/ or DIR/*/artifact/ with a manifest.json",
@@ -48,6 +55,18 @@ class Settings(BaseSettings):
         default=False,
         description="same seed, same text at any batch size with int8 too, as with fp32: one graph "
         "for all batch sizes, which is slower for large ones",
+    )
+    shadow: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of LuminaNet's texts that are computed again, when nobody waits, by it "
+        "and by the GPT-2, to measure its advantage",
+    )
+    memory_file: Path | None = Field(
+        default=None,
+        description="what `python -m serving.measure` wrote, to be told under /metrics; by default "
+        "the memory.json beside the folder with artifacts, if it is there",
     )
     max_batch: int = Field(
         default=32, ge=1, le=1024, description="sequences (or images) computed together, per model"
@@ -98,8 +117,17 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def measured_memory(self) -> Path:
+        return self.memory_file or beside(self.artifacts)
+
+    @property
     def compute_threads(self) -> int:
         return self.threads or available_cpus()
+
+
+def beside(artifacts: Path) -> Path:
+    """Where the memory of artifacts is told when nothing else is said."""
+    return artifacts.parent / "memory.json"
 
 
 def available_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from serving.errors import STATUS
-from serving.metrics import Metrics
+from serving.metrics.families import Metrics
 from serving.settings import Settings
 from tests.documents import CODE, README, ROOT, SERVING, Page, module_file, pages
 from training.presets import PRESETS

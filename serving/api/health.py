@@ -1,16 +1,23 @@
 """The endpoints of those who run the server: what is loaded, health, metrics."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from serving import metrics
 from serving.api.schemas import Health, ModelCard, ModelList, error_answers
 from serving.errors import ShuttingDownError, UnavailableError
+from serving.metrics.exposition import OPENMETRICS, PLAIN, render
 from serving.models.load import ImageModel, TextModel
 from serving.service import Service
 
 
 def build_router(service: Service) -> APIRouter:
     router = APIRouter()
+
+    def read_metrics(request: Request) -> Response:
+        """Prometheus metrics, named luminanet_* and process_*; with exemplars for those who accept
+        OpenMetrics."""
+        accept = ",".join(request.headers.getlist("accept"))
+        text, kind = render(service.metrics.registry, accept)
+        return Response(text, headers={"content-type": kind})
 
     @router.get("/models")
     async def models() -> ModelList:
@@ -40,11 +47,10 @@ def build_router(service: Service) -> APIRouter:
             raise UnavailableError("the server is not ready")
         return Health(status="ready")
 
-    @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
-    def read_metrics() -> Response:
-        """Prometheus metrics, all named luminanet_*."""
-        return Response(service.metrics.render(), media_type=metrics.CONTENT_TYPE)
-
+    if service.settings.metrics_port is None:
+        router.get(
+            "/metrics", responses={200: {"content": {kind: {} for kind in (PLAIN, OPENMETRICS)}}}
+        )(read_metrics)
     return router
 
 

@@ -1,16 +1,24 @@
 """Pure ASGI middleware: a body limit that trusts no header, and what /metrics says of requests."""
 
+import re
+import secrets
 from time import perf_counter
 
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BodyTooLargeError
-from serving.metrics import Metrics
+from serving.metrics.families import Metrics
+
+REQUEST_ID = "X-Request-ID"
+GOOD_ID = re.compile(rb"[\w.:/+=@~-]{1,64}", re.ASCII)
+"""Ids of clients that are taken over; others are replaced."""
+NEW_ID_BYTES = 8
 
 
 class RequestMetrics:
-    """Stamps the arrival of a request (request.state.arrived_s) and counts its answer.
+    """Stamps a request (request.state.arrived_s, .request_id), counts its answer and sends the id
+    back in X-Request-ID.
 
     `routes` are the known path templates; every other path is counted as "other".
     """
@@ -27,13 +35,16 @@ class RequestMetrics:
             await self._app(scope, receive, send)
             return
         arrived_s = perf_counter()
-        scope.setdefault("state", {})["arrived_s"] = arrived_s
+        given = request_id(scope)
+        scope.setdefault("state", {}).update(arrived_s=arrived_s, request_id=given)
+        header = (REQUEST_ID.lower().encode(), given.encode())
         code = 500
 
         async def count(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
+                message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
         try:
@@ -41,7 +52,7 @@ class RequestMetrics:
         finally:
             route = scope["path"] if scope["path"] in self._routes else "other"
             self._counter(route, code).inc()
-            self._duration(route).observe(perf_counter() - arrived_s)
+            self._duration(route).observe(perf_counter() - arrived_s, {"request_id": given})
 
     def _counter(self, route: str, code: int) -> Counter:
         if (route, code) not in self._counters:
@@ -52,6 +63,13 @@ class RequestMetrics:
         if route not in self._durations:
             self._durations[route] = self._metrics.request_duration.labels(route)
         return self._durations[route]
+
+
+def request_id(scope: Scope) -> str:
+    """That of the client where it is short and plain, else a new one."""
+    name = REQUEST_ID.lower().encode()
+    given: bytes = next((value for key, value in scope["headers"] if key == name), b"")
+    return given.decode() if GOOD_ID.fullmatch(given) else secrets.token_hex(NEW_ID_BYTES)
 
 
 class BodyLimit:

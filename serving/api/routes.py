@@ -61,8 +61,8 @@ def build_router(service: Service) -> APIRouter:
         body = await read_json(request, GenerateRequest)
         model, engine = service.text(body.model)
         seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
-        job = _generation(body, model, service.settings, seed, request.state.arrived_s)
-        engine.submit(job)
+        job = _generation(body, model, service.settings, seed, request)
+        service.submit(engine, job)
         if body.stream:
             return EventStream(job, {"model": body.model, "seed": seed}, body.logprobs)
         text, finish, logs = await whole(job, request.receive)
@@ -96,15 +96,15 @@ def build_router(service: Service) -> APIRouter:
             raise RequestError(
                 f"top_k is {top_k}; the model has {len(labels)} classes: ask for fewer", "top_k"
             )
-        job = Classification(data, request.state.arrived_s)
-        engine.submit(job)
+        job = Classification(data, request.state.arrived_s, request.state.request_id)
+        service.submit(engine, job)
         return _json(_classified(model.manifest, await result(job, request.receive), top_k))
 
     return router
 
 
 def _generation(
-    body: GenerateRequest, model: TextModel, settings: Settings, seed: int, arrived_s: float
+    body: GenerateRequest, model: TextModel, settings: Settings, seed: int, request: Request
 ) -> Generation:
     """Raises RequestError when the prompt or max_tokens is above a limit."""
     max_tokens = body.max_tokens or settings.default_max_tokens
@@ -118,7 +118,8 @@ def _generation(
         Transcript(model.tokenizer.stream(), body.stop),
         body.sampling(seed),
         max_tokens,
-        arrived_s,
+        request.state.arrived_s,
+        request.state.request_id,
     )
 
 

@@ -12,6 +12,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterable
 from enum import StrEnum
 from time import perf_counter
 from typing import Any, Generic, TypeVar
@@ -23,7 +24,7 @@ from serving.errors import (
     OverloadedError,
     ShuttingDownError,
 )
-from serving.metrics import EngineMetrics
+from serving.metrics.families import EngineMetrics
 
 log = logging.getLogger("luminanet.engine")
 
@@ -71,10 +72,17 @@ class Outbox:
 
 
 class Job:
-    """A request as its engine sees it. `cancel` may be called at any time, from any thread."""
+    """A request as its engine sees it. `cancel` may be called at any time, from any thread.
 
-    def __init__(self, arrived_s: float) -> None:
+    `request_id` names it in the exemplars of metrics; "" has none.
+    """
+
+    replay = False
+    """Whether no client asked for it: such jobs are counted nowhere (text.py, shadow.py)."""
+
+    def __init__(self, arrived_s: float, request_id: str = "") -> None:
         self.arrived_s = arrived_s
+        self.exemplar = {"request_id": request_id} if request_id else None
         self.submitted_s = 0.0
         self.outbox = Outbox()
         self.cancelled = False
@@ -102,7 +110,7 @@ class Engine(ABC, Generic[J]):
         self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
         self._metrics = metrics
         self._rejected = {r: metrics.rejected(r) for r in ("overloaded", "shutting_down")}
-        metrics.watch(lambda: len(self._running), lambda: len(self._waiting))
+        metrics.watch(lambda: _clients(self._running), lambda: _clients(self._waiting))
 
     # ------------------------------------------------------------------ called by the event loop
 
@@ -116,7 +124,7 @@ class Engine(ABC, Generic[J]):
             if self._draining:
                 self._rejected["shutting_down"].inc()
                 raise ShuttingDownError("the server is shutting down: send the request again later")
-            if len(self._waiting) >= self._queue_limit:
+            if not job.replay and _clients(self._waiting) >= self._queue_limit:
                 self._rejected["overloaded"].inc()
                 raise OverloadedError(
                     f"{len(self._waiting)} requests wait for {self.name} already: "
@@ -187,8 +195,8 @@ class Engine(ABC, Generic[J]):
         """The job that could start first, taken out of the queue."""
         with self._wake:
             job = self._pop()
-        if job is not None:
-            self._metrics.queue.observe(perf_counter() - job.submitted_s)
+        if job is not None and not job.replay:
+            self._metrics.queue.observe(perf_counter() - job.submitted_s, job.exemplar)
         return job
 
     def _startable(self) -> bool:
@@ -222,6 +230,10 @@ class Engine(ABC, Generic[J]):
     @abstractmethod
     def _end(self, job: J, reason: Finish) -> None:
         """Counts a job that ends and posts its last result; it has left `_running`."""
+
+
+def _clients(jobs: Iterable[Job]) -> int:
+    return sum(not job.replay for job in tuple(jobs))
 
 
 def _deliver(results: list[tuple[Outbox, Any]]) -> None:

@@ -19,7 +19,7 @@ from luminanet.artifact.manifest import Manifest
 from luminanet.interface import IMAGE_SHAPE, IMAGES, LOGITS
 from serving.engines.engine import Engine, Finish, Job, failure
 from serving.errors import ApiError, InternalError
-from serving.metrics import EngineMetrics
+from serving.metrics.families import EngineMetrics
 from serving.pictures.pixels import is_large
 from serving.runtimes.backend import Backend
 
@@ -58,8 +58,8 @@ class ImageBatch:
 class Classification(Job):
     """One picture; its outbox gets probabilities [N], or the ApiError that explains their lack."""
 
-    def __init__(self, data: bytes, arrived_s: float) -> None:
-        super().__init__(arrived_s)
+    def __init__(self, data: bytes, arrived_s: float, request_id: str = "") -> None:
+        super().__init__(arrived_s, request_id)
         self.data = data
         self.decoded: Pixels | ApiError | None = None
 

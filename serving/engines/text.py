@@ -17,7 +17,7 @@ from luminanet.sampling import Sampling
 from serving.engines.detokenize import Transcript
 from serving.engines.engine import Engine, Finish, Job
 from serving.engines.sequences import Drawn, Sequences
-from serving.metrics import TextMetrics
+from serving.metrics.families import TextMetrics
 
 log = logging.getLogger("luminanet.engine")
 
@@ -42,8 +42,9 @@ class Generation(Job):
         sampling: Sampling,
         max_tokens: int,
         arrived_s: float,
+        request_id: str = "",
     ) -> None:
-        super().__init__(arrived_s)
+        super().__init__(arrived_s, request_id)
         self.prompt = prompt
         self.transcript = transcript
         self.sampling = sampling
@@ -51,6 +52,21 @@ class Generation(Job):
         self.tokens = 0
         self.first_s = self.last_s = 0.0
         self.spoke = False
+        self.calls = self.rows = 0
+        """Calls that drew for it, and the rows of all of them together."""
+        self.ended: Finish | None = None
+
+    @property
+    def company(self) -> float:
+        """How many sequences were computed together, itself included, on average over its calls."""
+        return self.rows / self.calls if self.calls else 0.0
+
+
+class Replay(Generation):
+    """A request that no client waits for: of a given length whatever it says, and counted nowhere
+    but by who asked for it (shadow.py)."""
+
+    replay = True
 
 
 class TextEngine(Engine[Generation]):
@@ -70,14 +86,20 @@ class TextEngine(Engine[Generation]):
         self._end_id = end_id
         self._max_batch = max_batch
         self._text_metrics = metrics
-        self._prefill = metrics.inference("prefill")
-        self._decode = metrics.inference("decode")
+        self._uncounted = metrics.apart()
+
+    def room(self, prompt: int) -> int:
+        """How many tokens can follow a prompt of so many."""
+        return self._sequences.room(prompt)
 
     def _step(self) -> None:
         gone = [row for row, job in enumerate(self._running) if job.cancelled]
         self._leave([(row, Finish.CANCELLED) for row in gone])
         while len(self._running) < self._max_batch and (job := self._next()) is not None:
-            self._join(job)
+            if job.cancelled:  # meanwhile: prompts that were computed before it take their time
+                self._end(job, Finish.CANCELLED)
+            else:
+                self._join(job)
         if self._running:
             self._advance()
 
@@ -89,18 +111,24 @@ class TextEngine(Engine[Generation]):
             log.exception("%s: a prompt could not be computed; the request is ended", self.name)
             self._end(job, Finish.ERROR)
             return
+        told = self._told(job)
         if computed:
-            self._prefill.observe(perf_counter() - begun_s)
+            told.prefill.observe(perf_counter() - begun_s)
         job.max_tokens = min(job.max_tokens, self._sequences.room(len(job.prompt)))
         self._running.append(job)
-        self._text_metrics.prompt_tokens.inc(len(job.prompt))
+        told.prompt_tokens.inc(len(job.prompt))
+
+    def _told(self, *jobs: Generation) -> TextMetrics:
+        """Where it is counted what is computed for these jobs: of replays alone, nowhere."""
+        return self._uncounted if all(job.replay for job in jobs) else self._text_metrics
 
     def _advance(self) -> None:
         rows = len(self._running)
         begun_s = perf_counter()
         drawn = self._sequences.draw(rows)
-        self._decode.observe(perf_counter() - begun_s)
-        self._text_metrics.batch_size.observe(rows)
+        told = self._told(*self._running)
+        told.decode.observe(perf_counter() - begun_s)
+        told.batch_size.observe(rows)
         self._accept(drawn)
 
     def _accept(self, drawn: Drawn) -> None:
@@ -111,9 +139,12 @@ class TextEngine(Engine[Generation]):
                 self._running, drawn.ids_BK.tolist(), drawn.logs_BK.tolist(), strict=True
             )
         ]
-        now_s = perf_counter()
-        self._text_metrics.generation_tokens.inc(sum(len(piece.logs) for piece in pieces))
+        now_s, rows = perf_counter(), len(pieces)
+        both = zip(self._running, pieces, strict=True)
+        drawn_for_clients = sum(len(piece.logs) for job, piece in both if not job.replay)
+        self._text_metrics.generation_tokens.inc(drawn_for_clients)
         for job, piece in zip(self._running, pieces, strict=True):
+            job.calls, job.rows = job.calls + 1, job.rows + rows
             self._time_tokens(job, len(piece.logs), now_s)
             self._speak(job, piece.text, piece.logs, now_s)
         self._leave([(row, piece.finish) for row, piece in enumerate(pieces) if piece.finish])
@@ -138,7 +169,7 @@ class TextEngine(Engine[Generation]):
         return Piece(text, finish, logs[:count])
 
     def _read(self, job: Generation, token: int) -> tuple[str, Finish | None]:
-        if token == self._end_id:
+        if token == self._end_id and not job.replay:
             return "", Finish.STOP
         text, stopped = job.transcript.push(token)
         return text, Finish.STOP if stopped else None
@@ -148,18 +179,19 @@ class TextEngine(Engine[Generation]):
         hand-over, the others come 0 s after it. So they add up to the time from first to last."""
         if not count:
             return
+        told = self._told(job)
         if job.tokens == count:
             job.first_s = job.last_s = now_s
         else:
-            self._text_metrics.inter_token.observe(now_s - job.last_s)
+            told.inter_token.observe(now_s - job.last_s)
         for _ in range(count - 1):
-            self._text_metrics.inter_token.observe(0.0)
+            told.inter_token.observe(0.0)
         job.last_s = now_s
 
     def _speak(self, job: Generation, text: str, logs: Sequence[float], now_s: float) -> None:
         if text and not job.spoke:
             job.spoke = True
-            self._text_metrics.first_token.observe(now_s - job.arrived_s)
+            self._told(job).first_token.observe(now_s - job.arrived_s, job.exemplar)
         if text or logs:
             self._post(job, Piece(text, None, logs))
 
@@ -177,6 +209,7 @@ class TextEngine(Engine[Generation]):
             self._speak(job, job.transcript.flush(), (), job.last_s)
             if job.tokens > 1:
                 tpot_s = (job.last_s - job.first_s) / (job.tokens - 1)
-                self._text_metrics.per_output_token.observe(tpot_s)
-        self._metrics.finished(reason).inc()
+                self._told(job).per_output_token.observe(tpot_s, job.exemplar)
+        self._told(job).finished(reason).inc()
+        job.ended = reason
         self._post(job, Piece("", reason))

@@ -1,6 +1,7 @@
 """Artifact directories -> verified models, ready to bind. Refuses with ArtifactError."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,13 @@ from serving.runtimes.backend import Backend
 MAX_TOKENIZER_BYTES = 1 << 26
 
 
+def fingerprint(manifest: Manifest, graphs: Iterable[str]) -> str:
+    """SHA-256 over the names and hashes of the graphs that are served."""
+    files = manifest.files or {}
+    lines = [f"{name} {files[name].sha256}\n" for name in sorted(graphs)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class ImageModel:
     manifest: Manifest
@@ -32,6 +40,10 @@ class ImageModel:
     """Those of `backend` by file, to be tried one by one (engines/selftest.py)."""
     probes: Probes
     precision: Served = "fp32"
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.manifest, self.graphs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,10 @@ class TextModel:
     @property
     def precision(self) -> Served:
         return self.how.precision
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.manifest, self.graphs)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt. Raises RequestError when it does not fit into the context."""

@@ -22,7 +22,7 @@ from serving.engines.detokenize import Transcript
 from serving.engines.engine import Finish
 from serving.engines.sequences import Drawn
 from serving.engines.text import Generation, Piece, TextEngine
-from serving.metrics import Metrics, TextMetrics
+from serving.metrics.families import Metrics, TextMetrics
 from serving.models.load import Models
 from serving.runtimes.backend import Backend, Step
 from serving.server import DrainingServer, listen, make_server

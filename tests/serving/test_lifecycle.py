@@ -19,7 +19,7 @@ import pytest
 
 from luminanet.artifact.manifest import Family
 from serving.app import create_app
-from serving.metrics import Metrics
+from serving.metrics.families import Metrics
 from serving.models.load import Models
 from serving.service import Service
 from serving.settings import Settings

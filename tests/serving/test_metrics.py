@@ -6,7 +6,7 @@ import re
 import pytest
 
 from luminanet.artifact.manifest import Family
-from serving.metrics import BUCKETS_S, Metrics
+from serving.metrics.families import BUCKETS_S, Metrics
 from serving.models.load import Models
 from tests.serving.helpers import Running, frames, running
 

@@ -16,7 +16,7 @@ from luminanet.fields import Interval, TextInput
 from luminanet.gpt2 import Gpt2Config
 from luminanet.sampling import Sampling
 from luminanet.topology import Activation, Cluster, Connection, Topology
-from serving.metrics import Metrics
+from serving.metrics.families import Metrics
 from serving.models.load import Models, load
 from serving.service import Service, _sequences
 from serving.settings import Settings

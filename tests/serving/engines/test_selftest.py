@@ -15,7 +15,7 @@ from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config
 from luminanet.machine import cpu
 from serving.__main__ import main
-from serving.metrics import Metrics
+from serving.metrics.families import Metrics
 from serving.models.load import load
 from serving.service import Service
 from serving.settings import Settings

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from luminanet.artifact.directory import Artifact, write
 from luminanet.artifact.manifest import MODEL, TOKENIZER, TOPOLOGY, Family
 from luminanet.errors import ArtifactError
-from serving.metrics import Metrics
+from serving.metrics.families import Metrics
 from serving.models.graph_guard import check_graph
 from serving.models.load import load
 from serving.service import Service
