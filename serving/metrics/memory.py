@@ -115,7 +115,10 @@ class MemoryGauges:
             registry=registry,
         )
         self._about = Info(
-            "luminanet_memory_measurement", "Where memory was measured", registry=registry
+            "luminanet_memory_measurement",
+            "Where memory was measured, and with what",
+            ("machine", "versions"),
+            registry=registry,
         )
 
     def tell_file(self, path: Path, served: Mapping[tuple[str, ...], str]) -> None:
@@ -136,7 +139,7 @@ class MemoryGauges:
             self._tell(model, found.date)
         if fitting:
             versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-            self._about.info({"machine": found.machine, "versions": versions})
+            self._about.labels(found.machine, versions).info({})
 
     def _tell(self, model: ModelMemory, date: str) -> None:
         labels = model.labels
