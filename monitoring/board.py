@@ -94,11 +94,11 @@ def with_interval(name: str, metric: str, selector: str = "") -> list[Query]:
     return [Query(f"{metric}:{part}{selector}", name + end) for part, end in ends.items()]
 
 
-def quantiles(metric: str, *by: str) -> list[Query]:
+def quantiles(metric: str, *by: str, where: str = "") -> list[Query]:
     """The recorded quantiles of a histogram, by such labels: the median, p90 and p99."""
     name = ", ".join(f"{{{{{label}}}}}" for label in by)
     return [
-        Query(f'luminanet:{metric}:quantile{{quantile="{q}"}}', f"{name}, p{100 * q:g}")
+        Query(f'luminanet:{metric}:quantile{{quantile="{q}"{where}}}', f"{name}, p{100 * q:g}")
         for q in (0.5, 0.9, 0.99)
     ]
 

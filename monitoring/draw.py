@@ -17,15 +17,14 @@ from luminanet.errors import LuminaNetError
 from monitoring import plots
 from monitoring.board import WINDOW, Board
 from monitoring.dashboards import BOARDS
-from monitoring.live import Prometheus, prometheus, server
+from monitoring.live import START_S, Prometheus, prometheus, server, until
 from monitoring.load import burst, load
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "dashboards"
 CLIENTS = 6
+STEP_S = 1.0
 SERVER = ("--threads", "1", "--max-batch", "8", "--queue-limit", "8", "--shadow", "1")
-RATE_WINDOW = "10s"
-"""In the place of Grafana's variable: of a few scrapes."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,30 +49,34 @@ def draw(artifacts: Path, seconds: float, out: Path) -> None:
         server(artifacts, *SERVER) as url,
         prometheus(url.removeprefix("http://"), Path(folder)) as asked,
     ):
+        until(lambda: bool(asked.now("luminanet_ready")), START_S, "the first scrape")
         begin_s = time.time()
         with load(url, CLIENTS, seconds):
             while (left_s := begin_s + seconds - time.time()) > 0:
-                burst(url)
+                if left_s > seconds / 4:
+                    burst(url)
                 time.sleep(min(left_s, seconds / 4))
+            span_s = begin_s, time.time()
         about = (
             f"{seconds:.0f} s of `python -m monitoring.draw` with {' '.join(SERVER)}, {CLIENTS} "
             f"clients and bursts of overload, on {machine.line()}; "
             f"{datetime.now(UTC).date().isoformat()}"
         )
-        pictures = {board.name: _picture(board, asked, begin_s, about) for board in BOARDS}
+        pictures = {board.name: _picture(board, asked, span_s, about) for board in BOARDS}
     out.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
         (out / f"{name}.png").write_bytes(picture)
         print(out / f"{name}.png")
 
 
-def _picture(board: Board, asked: Prometheus, begin_s: float, about: str) -> bytes:
+def _picture(board: Board, asked: Prometheus, span_s: tuple[float, float], about: str) -> bytes:
+    window = f"{plots.RATE_WINDOW_S:g}s"
     answers = {
-        query: asked.over(query.expr.replace(WINDOW, RATE_WINDOW), begin_s, time.time(), 1.0)
+        query: asked.over(query.expr.replace(WINDOW, window), *span_s, STEP_S)
         for panel in board.panels
         for query in panel.queries
     }
-    return plots.png(board, answers, about)
+    return plots.png(board, answers, span_s, about)
 
 
 if __name__ == "__main__":

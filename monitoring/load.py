@@ -16,7 +16,10 @@ from PIL import Image
 
 PROMPTS = ("Once upon a time", "Lily went to the park", "The little dog was sad", "One day Tom")
 PAUSE_S = 0.2
-"""Between a burst of overload and the next, and so long nobody asks: shadow traffic needs rest."""
+"""Between two requests of a client, in the mean."""
+ACTIVE_S, REST_S = 1.0, 2.0
+"""All clients ask, then none does, as shadow traffic waits for rest."""
+LONGEST = 48
 BURST_CLIENTS = 24
 
 
@@ -24,9 +27,11 @@ BURST_CLIENTS = 24
 def load(url: str, clients: int, seconds: float, seed: int = 0) -> Iterator[None]:
     """So many clients ask while the block runs, but no longer than `seconds`."""
     stop = threading.Event()
-    end_s = time.monotonic() + seconds
+    begin_s = time.monotonic()
     threads = [
-        threading.Thread(target=_client, args=(url, random.Random(seed + k), stop, end_s))
+        threading.Thread(
+            target=_client, args=(url, random.Random(seed + k), stop, begin_s, begin_s + seconds)
+        )
         for k in range(clients)
     ]
     for thread in threads:
@@ -54,9 +59,14 @@ def burst(url: str, clients: int = BURST_CLIENTS) -> None:
         thread.join()
 
 
-def _client(url: str, draw: random.Random, stop: threading.Event, end_s: float) -> None:
+def _client(
+    url: str, draw: random.Random, stop: threading.Event, begin_s: float, end_s: float
+) -> None:
     with httpx.Client(base_url=url, timeout=60) as client:
         while not stop.wait(draw.expovariate(1 / PAUSE_S)) and time.monotonic() < end_s:
+            phase_s = (time.monotonic() - begin_s) % (ACTIVE_S + REST_S)
+            if phase_s > ACTIVE_S and stop.wait(ACTIVE_S + REST_S - phase_s):
+                return
             _ask(client, draw)
 
 
@@ -65,7 +75,7 @@ def _ask(client: httpx.Client, draw: random.Random) -> None:
     if kind == "text":
         body = {
             "prompt": draw.choice(PROMPTS),
-            "max_tokens": draw.randint(8, 96),
+            "max_tokens": draw.randint(8, LONGEST),
             "seed": draw.randrange(1000),
             "stream": draw.random() < 0.7,
             "model": draw.choices(("luminanet", "gpt2"), (60, 40))[0],

@@ -5,8 +5,11 @@ Grafana draws them its own way; here one sees that every question has an answer,
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
 
 from luminanet.errors import MissingExtraError
 from monitoring.board import COLUMNS, HIGH, LOW, Board, Kind, Limit, Panel, Query, Unit, legend
@@ -14,43 +17,63 @@ from monitoring.live import Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Answers = Mapping[Query, Sequence[Series]]
 """What a query gave over time."""
 
 DRAWN = "drawn by matplotlib from Prometheus' reply, not a Grafana screenshot"
-INCHES_A_ROW, INCHES_WIDE = 0.42, 15.0
+WIDTH, ROW, MARGIN, DPI = 1400, 38, 30, 90
+"""In pixels: the picture, one row of a panel, and the lines above and below."""
 COLOURS = {"luminanet": "#c2410c", "gpt2": "#1d4ed8"}
 OTHERS = ("#0f766e", "#7c3aed", "#a16207", "#be185d", "#4d7c0f", "#475569", "#0369a1", "#b45309")
 STYLES = ("-", "--", ":", "-.")
 GOOD, BAD, PLAIN = "#15803d", "#b91c1c", "#334155"
-MOST_NAMES = 8
+LETTERS = 230
+"""That fit into a line as wide as the picture."""
+RATE_WINDOW_S = 10.0
+"""The window of rates, in the place of Grafana's variable: some scrapes."""
 
 
-def png(board: Board, answers: Answers, about: str) -> bytes:
-    """A picture with every panel where Grafana has it. `about`: where the answers come from.
+def png(board: Board, answers: Answers, span_s: tuple[float, float], about: str) -> bytes:
+    """A picture with every panel where Grafana has it. `span_s`: begin and end, in seconds since
+    1970; `about`: where the answers come from.
 
     Raises MissingExtraError without matplotlib.
     """
     try:
         import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("matplotlib", "dev") from error
-    places, height = _places(board.panels)
+    places, rows = _places(board.panels)
+    page = Image.new("RGB", (WIDTH, MARGIN + rows * ROW + MARGIN), "white")
     with mpl.rc_context({"font.size": 8, "axes.titlesize": 9, "axes.titleweight": "bold"}):
-        figure = Figure(figsize=(INCHES_WIDE, INCHES_A_ROW * height + 0.8), layout="constrained")
-        FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(height, COLUMNS)
         for panel, (row, column) in zip(board.panels, places, strict=True):
-            cells = grid[row : row + panel.height, column : column + panel.width]
-            _draw(figure.add_subplot(cells), panel, answers)
-        figure.suptitle(f"{board.title}  ({DRAWN})", fontsize=11)
-        figure.supxlabel(about, fontsize=8)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=90, metadata={"Software": None})
+            size = WIDTH * panel.width // COLUMNS, ROW * panel.height
+            drawn = _image(size, lambda figure, p=panel: _draw(figure, p, answers, span_s))
+            page.paste(drawn, (WIDTH * column // COLUMNS, MARGIN + ROW * row))
+        for text, top in ((f"{board.title}: {DRAWN}", 0), (about, MARGIN + rows * ROW)):
+            drawn = _image((WIDTH, MARGIN), lambda figure, t=text: _line(figure, t))
+            page.paste(drawn, (0, top))
+    file = io.BytesIO()
+    page.save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def _image(size: tuple[int, int], draw: Callable[["Figure"], object]) -> Image.Image:
+    """What `draw` draws, as wide and high in pixels. Each has a layout of its own, which is quick."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    draw(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _line(figure: "Figure", text: str) -> None:
+    figure.text(0.5, 0.5, text, ha="center", va="center", size=10)
 
 
 def _places(panels: Sequence[Panel]) -> tuple[list[tuple[int, int]], int]:
@@ -64,20 +87,34 @@ def _places(panels: Sequence[Panel]) -> tuple[list[tuple[int, int]], int]:
     return places, row + tallest
 
 
-def _draw(axes: "Axes", panel: Panel, answers: Answers) -> None:
+def _draw(
+    figure: "Figure", panel: Panel, answers: Answers, span_s: tuple[float, float]
+) -> None:
+    axes = figure.subplots()
     axes.set_title(panel.title, loc="left")
-    found = [
-        (query, legend(query, dict(series.labels)), series)
+    named = [
+        (legend(query, dict(series.labels)), _since(series, span_s[0]))
         for query in panel.queries
         for series in answers[query]
+        if any(map(math.isfinite, series.values))
     ]
-    if not found:
+    if not named:
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color=BAD)
         axes.set_axis_off()
         return
-    named = [(name, series) for _, name, series in found]
     draw = {Kind.LINES: _lines, Kind.HEAT: _heat, Kind.NUMBER: _numbers, Kind.BARS: _bars}
     draw[panel.kind](axes, panel, named)
+    if panel.kind in (Kind.LINES, Kind.HEAT):
+        axes.set_xlim(0, span_s[1] - span_s[0])
+        axes.set_xlabel("seconds", labelpad=1)
+
+
+def _since(series: Series, begin_s: float) -> Series:
+    return Series(series.labels, [t - begin_s for t in series.times], series.values)
+
+
+def _last(series: Series) -> float:
+    return [value for value in series.values if math.isfinite(value)][-1]
 
 
 # ---------------------------------------------------------------------- kinds of panels
@@ -86,7 +123,6 @@ Named = Sequence[tuple[str, Series]]
 
 
 def _lines(axes: "Axes", panel: Panel, named: Named) -> None:
-    begin_s = min(series.times[0] for _, series in named)
     ends = {name: series for name, series in named if name.endswith((LOW, HIGH))}
     counts: dict[str, int] = {}
     for place, (name, series) in enumerate(named):
@@ -95,21 +131,19 @@ def _lines(axes: "Axes", panel: Panel, named: Named) -> None:
         colour = _colour(name, place)
         style = STYLES[counts.setdefault(colour, 0) % len(STYLES)]
         counts[colour] += 1
-        seconds = [t - begin_s for t in series.times]
-        label = f"{name}: {_text(series.values[-1], panel.unit)}"
-        axes.plot(seconds, series.values, style, color=colour, lw=1.3, label=label)
+        label = f"{name}: {_text(_last(series), panel.unit)}"
+        axes.plot(series.times, series.values, style, color=colour, lw=1.3, label=label)
         if (low := ends.get(name + LOW)) and (high := ends.get(name + HIGH)):
-            times = [t - begin_s for t in low.times]
-            axes.fill_between(times, low.values, high.values, color=colour, alpha=0.15, lw=0)
+            axes.fill_between(low.times, low.values, high.values, color=colour, alpha=0.15, lw=0)
     _limit(axes, panel.limit, named)
-    axes.set_xlabel("seconds", labelpad=1)
     _value_axis(axes.yaxis, panel.unit)
     axes.grid(visible=True, alpha=0.25)
-    axes.margins(x=0)
-    if axes.get_ylim()[0] > 0 and panel.unit is not Unit.TIMES:
-        axes.set_ylim(bottom=0)
-    columns = 1 if len(counts) < MOST_NAMES else 2
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
+    if panel.unit is not Unit.TIMES:
+        top = max(value for _, series in named for value in series.values if value == value)
+        axes.set_ylim(0, None if top else 1)
+    names = axes.get_legend_handles_labels()[1]
+    columns = max(1, LETTERS * panel.width // COLUMNS // (max(map(len, names)) + 8))
+    axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.12), frameon=False, ncols=columns)
 
 
 def _limit(axes: "Axes", limit: Limit | None, named: Named) -> None:
@@ -125,7 +159,7 @@ def _limit(axes: "Axes", limit: Limit | None, named: Named) -> None:
 
 
 def _heat(axes: "Axes", panel: Panel, named: Named) -> None:
-    import numpy as np
+    from matplotlib.colors import PowerNorm
 
     rows = sorted(((float(series.labels["le"]), series) for _, series in named), key=lambda r: r[0])
     edges = [edge for edge, _ in rows]
@@ -136,19 +170,23 @@ def _heat(axes: "Axes", panel: Panel, named: Named) -> None:
     low, high = (used.min(), used.max()) if len(used) else (0, 0)
     shown_BT = np.ma.masked_less_equal(counts_BT[low : high + 1], 0)
     mesh = axes.pcolormesh(
-        times - times[0], np.arange(low, high + 1), shown_BT, cmap="Oranges", shading="nearest"
+        times,
+        np.arange(low, high + 1),
+        shown_BT,
+        cmap="Oranges",
+        norm=PowerNorm(0.5, 0),
+        shading="nearest",
     )
-    axes.figure.colorbar(mesh, ax=axes, label="a minute", pad=0.01)
+    axes.figure.colorbar(mesh, ax=axes, label=f"in {RATE_WINDOW_S:g} s", pad=0.01)
     marks = np.arange(low, high + 1, max(1, (high - low) // 8 or 1))
     axes.set_yticks(marks, ["≤ " + _text(edges[k], panel.unit) for k in marks])
-    axes.set_xlabel("seconds", labelpad=1)
 
 
 def _numbers(axes: "Axes", panel: Panel, named: Named) -> None:
     axes.set_axis_off()
     shown = named[:4]
     for k, (name, series) in enumerate(shown):
-        value = series.values[-1]
+        value = _last(series)
         place = ((k + 0.5) / len(shown), 0.55)
         size = 26 if len(shown) < 3 else 18
         text = _text(value, panel.unit)
@@ -161,7 +199,7 @@ def _numbers(axes: "Axes", panel: Panel, named: Named) -> None:
 
 def _bars(axes: "Axes", panel: Panel, named: Named) -> None:
     ordered = sorted(named, key=lambda pair: _natural(pair[0]), reverse=True)
-    values = [series.values[-1] for _, series in ordered]
+    values = [_last(series) for _, series in ordered]
     names = [name for name, _ in ordered]
     colours = [
         _judged(value, panel.limit) if panel.limit else _colour(name, 0)

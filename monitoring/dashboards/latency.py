@@ -32,17 +32,17 @@ INTER_TOKEN = Panel(
         Query(
             "sum by (model) (rate(luminanet_inter_token_latency_seconds_sum[5m]))"
             " / sum by (model) (rate(luminanet_inter_token_latency_seconds_count[5m]))",
-            "{{model}} mean",
+            "{{model}}, mean",
         ),
     ],
     limit=TOKEN_LIMIT,
 )
 END_TO_END = Panel(
     "Whole requests, by route",
-    "From the headers of a request to the end of its answer. /generate is the time of whole texts "
-    "of any length, both models together.",
+    "From the headers of a request to the end of its answer, over 5 minutes. /generate is the time "
+    "of whole texts of any length, both models together.",
     Unit.SECONDS,
-    quantiles("request_duration_seconds", "route"),
+    quantiles("request_duration_seconds", "route", where=',route!~"/health/.*|/metrics|other"'),
 )
 QUEUE = Panel(
     "Wait for a place in a batch",
