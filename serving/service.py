@@ -87,7 +87,7 @@ class Service:
                 f"{self.settings.artifacts}: add it, or serve with --shadow 0"
             )
         ours, theirs = (Side(*self.text(family)) for family in (Family.LUMINANET, Family.GPT2))
-        return Shadow(ours, theirs, self.settings.shadow, lambda: self.idle, self.metrics.registry)
+        return Shadow(ours, theirs, self.settings.shadow, lambda: self.idle, self.metrics)
 
     # ------------------------------------------------------------------ life
 

@@ -24,8 +24,6 @@ from enum import StrEnum
 from time import perf_counter
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter
-
 from luminanet.errors import LuminaNetError
 from luminanet.sampling import Sampling
 from serving.engines.detokenize import Transcript
@@ -33,6 +31,7 @@ from serving.engines.engine import Finish
 from serving.engines.sequences import UNLIMITED
 from serving.engines.text import Generation, Piece, Replay, TextEngine
 from serving.metrics.advantage import AdvantageCollector, Pair, Pairs, Times
+from serving.metrics.families import Metrics
 from serving.models.load import TextModel
 
 log = logging.getLogger("luminanet.shadow")
@@ -99,7 +98,7 @@ class Shadow:
         theirs: Side,
         share: float,
         idle: Callable[[], bool],
-        registry: CollectorRegistry,
+        metrics: Metrics,
     ) -> None:
         self._sides = (ours, theirs)
         self._share, self._idle = share, idle
@@ -111,14 +110,8 @@ class Shadow:
         self._gave_way = self._baseline_first = False
         self._task: asyncio.Task[None] | None = None
         self.pairs = Pairs()
-        registry.register(AdvantageCollector(self.pairs))
-        counter = Counter(
-            "luminanet_shadow_requests",
-            "Requests chosen to be computed again by both models, by what became of them",
-            ["outcome"],
-            registry=registry,
-        )
-        self._counts = {outcome: counter.labels(outcome.value) for outcome in Outcome}
+        metrics.registry.register(AdvantageCollector(self.pairs))
+        self._counts = {outcome: metrics.shadow.labels(outcome.value) for outcome in Outcome}
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="shadow")

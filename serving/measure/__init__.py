@@ -1,4 +1,5 @@
 """What each model takes of memory, measured from outside: process (what Linux says of a process),
-load (a scripted load over HTTP), sessions (a process that creates sessions and nothing else),
-measurement (runs of one model -> its entry), and the command that writes the file.
+load (a scripted load over HTTP), servers (a server as a process), sessions (a process that creates
+sessions and nothing else), measurement (runs of one model -> its entry), and the command that
+writes the file.
 """

@@ -1,13 +1,10 @@
 """Runs of one model, each in fresh processes -> its entry in the file."""
 
 import asyncio
-import os
-import signal
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -19,12 +16,10 @@ from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import Served, Task
 from luminanet.errors import DataError
 from serving.measure import load, process
+from serving.measure.servers import address, served
 from serving.metrics.memory import Kind, ModelMemory
 from serving.models.load import ImageModel, TextModel
 from serving.models.load import load as load_models
-
-READY = "ready on "
-END_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +94,10 @@ def _under_load(
         "--precision": plan.precision,
         "--steps": plan.steps,
     }
-    with _server([word for flag in flags.items() for word in map(str, flag)]) as server:
-        pid = server.pid
+    with served([word for flag in flags.items() for word in map(str, flag)]) as running:
+        pid = running.pid
         with process.sampled(pid) as samples:
-            url = _address(server)
+            url = address(running)
             begun_s = perf_counter()
             asyncio.run(load.run(url, clients))
             found: dict[Kind, int] = {"peak_rss": process.peak_rss(pid)}
@@ -114,32 +109,6 @@ def _under_load(
             "peak_uss": max(samples.peak, *during),
             **found,
         }
-
-
-@contextmanager
-def _server(flags: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
-    """`python -m serving` on a free port of the loopback, with these settings and no others."""
-    command = [sys.executable, "-m", "serving", "--host=127.0.0.1", "--port=0", *flags]
-    kept = {name: v for name, v in os.environ.items() if not name.startswith("LUMINANET_")}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=kept) as server:
-        try:
-            yield server
-        finally:
-            server.send_signal(signal.SIGTERM)
-            try:
-                server.communicate(timeout=END_S)
-            except subprocess.TimeoutExpired:
-                server.kill()
-
-
-def _address(server: "subprocess.Popen[str]") -> str:
-    assert server.stderr
-    last = ""
-    for line in server.stderr:
-        if READY in line:
-            return line.split(READY)[1].strip()
-        last = line.strip()
-    raise DataError(f"a server did not start: {last.removeprefix('error: ')}")
 
 
 def _sessions(directory: Path, graphs: Sequence[str], threads: int) -> int:

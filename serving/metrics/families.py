@@ -107,6 +107,12 @@ class Metrics:
             *MODEL,
             "graph",
         )
+        self.shadow = self._counter(
+            "shadow_requests",
+            "Requests chosen to be computed again by both models, by what became of them: paired, "
+            "skipped_busy, skipped_overloaded, failed, timed_out",
+            "outcome",
+        )
         self.model_info = Info("luminanet_model", "A loaded model", MODEL, registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
