@@ -62,7 +62,9 @@ class Panel:
     height: int = 8
 
     def __post_init__(self) -> None:
-        assert self.title and self.description.endswith(".") and self.queries
+        assert self.title
+        assert self.description.endswith(".")
+        assert self.queries
         assert 0 < self.width <= COLUMNS
         assert self.kind is not Kind.HEAT or len(self.queries) == 1
         names = {query.legend for query in self.queries}

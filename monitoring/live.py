@@ -53,7 +53,9 @@ class Prometheus:
 
     def over(self, expr: str, begin_s: float, end_s: float, step_s: float) -> list[Series]:
         """The values of each series between two times, both in seconds since 1970."""
-        found = self._ask("query_range", query=expr, start=begin_s, end=end_s, step=step_s)["result"]
+        found = self._ask("query_range", query=expr, start=begin_s, end=end_s, step=step_s)[
+            "result"
+        ]
         return [_series(each["metric"], each["values"]) for each in found]
 
     def rules(self) -> list[dict[str, Any]]:

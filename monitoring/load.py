@@ -1,4 +1,4 @@
-"""Bounded load of all kinds for a server on this machine, so that every panel has something to show.
+"""Bounded load of all kinds for a server of this machine: every panel has something to show.
 
 It is no benchmark: clients wait for their answers, and nothing is measured here.
 """

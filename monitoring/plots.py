@@ -61,7 +61,7 @@ def png(board: Board, answers: Answers, span_s: tuple[float, float], about: str)
 
 
 def _image(size: tuple[int, int], draw: Callable[["Figure"], object]) -> Image.Image:
-    """What `draw` draws, as wide and high in pixels. Each has a layout of its own, which is quick."""
+    """What `draw` draws, as wide and high in pixels. Each has its own layout, which is quick."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -87,9 +87,7 @@ def _places(panels: Sequence[Panel]) -> tuple[list[tuple[int, int]], int]:
     return places, row + tallest
 
 
-def _draw(
-    figure: "Figure", panel: Panel, answers: Answers, span_s: tuple[float, float]
-) -> None:
+def _draw(figure: "Figure", panel: Panel, answers: Answers, span_s: tuple[float, float]) -> None:
     axes = figure.subplots()
     axes.set_title(panel.title, loc="left")
     named = [

@@ -1,6 +1,6 @@
 """The dashboards: latency, advantage, traffic (and errors), engine, process.
 
-`python -m monitoring.dashboards` (`__main__`) writes their JSON into `monitoring/grafana/dashboards`.
+`python -m monitoring.dashboards` (`__main__`) writes their JSON into monitoring/grafana/dashboards.
 """
 
 from monitoring.board import Board

@@ -108,8 +108,7 @@ ADVANTAGE = Board(
             Unit.BYTES,
             [
                 Query(
-                    "avg by (model, sequences) "
-                    '(luminanet_load_memory_bytes{kind="peak_uss"})',
+                    'avg by (model, sequences) (luminanet_load_memory_bytes{kind="peak_uss"})',
                     "{{model}}, {{sequences}} sequences",
                 )
             ],
@@ -117,7 +116,7 @@ ADVANTAGE = Board(
         ),
         Panel(
             "Memory of a model",
-            "Measured: the weights as served, what a session adds, and what one sequence more takes.",
+            "Measured: the weights as served, what a session adds, and what one sequence takes.",
             Unit.BYTES,
             [
                 Query(

@@ -73,7 +73,11 @@ ENGINE = Board(
             "Calls",
             "Calls of a network a second, by phase.",
             Unit.RATE,
-            [Query(f"sum by (model, phase) (rate({CALLS}_count[{WINDOW}]))", "{{model}}, {{phase}}")],
+            [
+                Query(
+                    f"sum by (model, phase) (rate({CALLS}_count[{WINDOW}]))", "{{model}}, {{phase}}"
+                )
+            ],
         ),
         Panel(
             "Tokens a call draws for a sequence (K)",

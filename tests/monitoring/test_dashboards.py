@@ -199,5 +199,3 @@ def test_a_panel_that_cannot_be_is_refused(changes: Object) -> None:
     Panel(**fine)
     with pytest.raises(AssertionError):
         Panel(**{**fine, **changes})
-
-

@@ -1,5 +1,5 @@
-"""A real Prometheus scrapes a real server under load: every question of a dashboard, every recording
-rule and every alert has an answer, and the loss of an advantage is told."""
+"""A real Prometheus scrapes a real server under load: every question of a dashboard, every rule and
+every alert has an answer, and the loss of an advantage is told."""
 
 import math
 import random

@@ -96,9 +96,7 @@ def test_what_is_asked_for_is_exported_or_recorded(models: Models) -> None:
         page = server.client.get("/metrics").text
     families = dict(re.findall(r"^# TYPE (\S+) (\w+)$", page, re.MULTILINE))
     ends = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}
-    exported = {
-        name + end for name, kind in families.items() for end in ends.get(kind, ("",))
-    }
+    exported = {name + end for name, kind in families.items() for end in ends.get(kind, ("",))}
     assert len(asked) > 30
     assert asked - recorded <= exported
 
