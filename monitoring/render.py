@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from grafana_foundation_sdk.builders import bargauge, dashboard, heatmap, stat, timeseries
     from grafana_foundation_sdk.models.common import DataSourceRef
 
-    AnyPanel = timeseries.Panel | heatmap.Panel | stat.Panel | bargauge.Panel
-
 SOURCE = "datasource"
 """The variable that chooses which Prometheus is asked."""
 GREEN, RED = "green", "red"
@@ -55,9 +53,10 @@ def _others() -> "dashboard.DashboardLink":
     )
 
 
-def _panel(panel: Panel) -> "AnyPanel":
+def _panel(panel: Panel) -> Any:
+    """A builder: each of the SDK's has these methods, but nothing in common that says so."""
     kinds = {Kind.LINES: _lines, Kind.HEAT: _heat, Kind.NUMBER: _number, Kind.BARS: _bars}
-    built: AnyPanel = kinds[panel.kind](panel)
+    built: Any = kinds[panel.kind](panel)
     built = (
         built.title(panel.title)
         .description(panel.description)
