@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -33,7 +34,7 @@ from serving.engines.detokenize import Transcript
 from serving.engines.text import Replay
 from serving.measure.load import PROMPT_WORDS, TALE
 from serving.measure.servers import address, served
-from serving.metrics.advantage import Advantage, Pair, Times, advantage
+from serving.metrics.advantage import Advantage, Interval, Pair, Times, advantage
 from serving.metrics.families import Metrics
 from serving.models.load import load
 from serving.service import Service
@@ -258,15 +259,17 @@ def truth(live: dict[tuple[str, ...], float], others: Sequence[Advantage]) -> st
             value, low, high = (
                 live[f"luminanet_advantage_ratio{end}", q, quantity] for end in ends
             )
-            cells = [f"{value:.2f} ({low:.2f} to {high:.2f})"]
-            for other in others:
-                found = other.ratios[quantity][float(q)]
-                cells.append(f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})")
-            offline_value = others[0].ratios[quantity][float(q)].value
-            cells.append(f"{value / offline_value - 1:+.1%}")
+            found = [Interval(value, low, high), *(o.ratios[quantity][float(q)] for o in others)]
+            cells = ["too few" if isnan(one.value) else _shown(one) for one in found]
+            against = value / found[1].value - 1
+            cells.append("" if isnan(against) else f"{against:+.1%}")
             rows.append([name, f"p{round(100 * float(q))}", *cells])
     header = ["advantage", "", "live", "offline", "over HTTP, in turns", "live against offline"]
-    return table(header, [[cell.replace("nan (nan to nan)", "") for cell in row] for row in rows])
+    return table(header, rows)
+
+
+def _shown(ratio: Interval) -> str:
+    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 # ---------------------------------------------------------------------- the command

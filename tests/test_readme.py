@@ -6,7 +6,9 @@ import re
 import pytest
 
 from serving.errors import STATUS
+from serving.metrics.advantage import AdvantageCollector, Pairs
 from serving.metrics.families import Metrics
+from serving.metrics.memory import MemoryGauges
 from serving.settings import Settings
 from tests.documents import CODE, README, ROOT, SERVING, Page, module_file, pages
 from training.presets import PRESETS
@@ -128,9 +130,13 @@ def test_every_metric_is_told_and_no_other() -> None:
         for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
         for name in re.findall(r"`(\w+)`", row)
     }
+    registry = Metrics().registry
+    MemoryGauges(registry)
+    registry.register(AdvantageCollector(Pairs()))
     known = {
         family.name.removeprefix("luminanet_")
         + {"counter": "_total", "info": "_info"}.get(family.type, "")
-        for family in Metrics().registry.collect()
+        for family in registry.collect()
+        if not family.name.startswith("process_")
     }
     assert told == known

@@ -4,7 +4,7 @@ import asyncio
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -48,8 +48,8 @@ def measure(directory: Path, plan: Plan, say: Callable[[str], None]) -> ModelMem
         task=manifest.task.value,
         name=manifest.name,
         graphs=model.fingerprint,
-        weights_bytes=weights_bytes(Artifact.open(directory), names),
-        session_bytes=[_sessions(directory, names, plan.threads) for _ in range(plan.runs)],
+        weights_bytes=weights_bytes(map(Artifact.open(directory).read, names)),
+        session_bytes=[sessions_bytes(directory, names, plan.threads) for _ in range(plan.runs)],
         state_bytes=[slope({n: kinds["uss"] for n, kinds in run.items()}) for run in runs]
         if manifest.task is Task.GENERATION and len(plan.sequences) > 1
         else [],
@@ -57,10 +57,10 @@ def measure(directory: Path, plan: Plan, say: Callable[[str], None]) -> ModelMem
     )
 
 
-def weights_bytes(artifact: Artifact, graphs: Sequence[str]) -> int:
+def weights_bytes(graphs: Iterable[bytes]) -> int:
     """Bytes of all initializers and constants of these graphs, also of those within them (a body
     of a loop): what two graphs share counts twice."""
-    models = (onnx.load_model_from_string(artifact.read(name)) for name in graphs)
+    models = map(onnx.load_model_from_string, graphs)
     return sum(numpy_helper.to_array(t).nbytes for model in models for t in _tensors(model.graph))
 
 
@@ -111,7 +111,7 @@ def _under_load(
         }
 
 
-def _sessions(directory: Path, graphs: Sequence[str], threads: int) -> int:
+def sessions_bytes(directory: Path, graphs: Sequence[str], threads: int) -> int:
     command = [sys.executable, "-m", "serving.measure.sessions", str(directory), str(threads)]
     done = subprocess.run([*command, *graphs], capture_output=True, text=True)
     if done.returncode:
