@@ -67,8 +67,8 @@ def draw(artifacts: Path, seconds: float, most_s: float, out: Path) -> None:
                 time.sleep(STEP_S)
             span_s = begin_s, time.time()
         about = (
-            f"{span_s[1] - span_s[0]:.0f} s of `python -m monitoring.draw` with {' '.join(SERVER)}, {CLIENTS} "
-            f"clients and bursts of overload, on {machine.line()}; "
+            f"{span_s[1] - span_s[0]:.0f} s of `python -m monitoring.draw` with {' '.join(SERVER)}, "
+            f"{CLIENTS} clients and bursts of overload, on {machine.line()}; "
             f"{datetime.now(UTC).date().isoformat()}"
         )
         pictures = {board.name: _picture(board, asked, span_s, about) for board in BOARDS}

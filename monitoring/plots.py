@@ -6,6 +6,7 @@ Grafana draws them its own way; here one sees that every question has an answer,
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,10 +51,10 @@ def png(board: Board, answers: Answers, span_s: tuple[float, float], about: str)
     with mpl.rc_context({"font.size": 8, "axes.titlesize": 9, "axes.titleweight": "bold"}):
         for panel, (row, column) in zip(board.panels, places, strict=True):
             size = WIDTH * panel.width // COLUMNS, ROW * panel.height
-            drawn = _image(size, lambda figure, p=panel: _draw(figure, p, answers, span_s))
+            drawn = _image(size, partial(_draw, panel, answers, span_s))
             page.paste(drawn, (WIDTH * column // COLUMNS, MARGIN + ROW * row))
         for text, top in ((f"{board.title}: {DRAWN}", 0), (about, MARGIN + rows * ROW)):
-            drawn = _image((WIDTH, MARGIN), lambda figure, t=text: _line(figure, t))
+            drawn = _image((WIDTH, MARGIN), partial(_line, text))
             page.paste(drawn, (0, top))
     file = io.BytesIO()
     page.save(file, "PNG", optimize=True)
@@ -66,13 +67,13 @@ def _image(size: tuple[int, int], draw: Callable[["Figure"], object]) -> Image.I
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # not annotated
     draw(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def _line(figure: "Figure", text: str) -> None:
+def _line(text: str, figure: "Figure") -> None:
     figure.text(0.5, 0.5, text, ha="center", va="center", size=10)
 
 
@@ -87,7 +88,7 @@ def _places(panels: Sequence[Panel]) -> tuple[list[tuple[int, int]], int]:
     return places, row + tallest
 
 
-def _draw(figure: "Figure", panel: Panel, answers: Answers, span_s: tuple[float, float]) -> None:
+def _draw(panel: Panel, answers: Answers, span_s: tuple[float, float], figure: "Figure") -> None:
     axes = figure.subplots()
     axes.set_title(panel.title, loc="left")
     named = [
