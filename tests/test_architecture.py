@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("luminanet", "training", "export", "serving", "benchmarks")
+LAYERED = ("luminanet", "training", "export", "serving")
+PACKAGES = (*LAYERED, "benchmarks", "monitoring")
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +39,7 @@ INJECTED = {
 
 def test_a_forbidden_import_breaks_its_contract(tmp_path: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for package in PACKAGES[:-1]:
+    for package in LAYERED:
         shutil.copytree(ROOT / package, tmp_path / package)
     for file, module in INJECTED.items():
         path = tmp_path / file
@@ -54,7 +55,7 @@ def test_a_forbidden_import_breaks_its_contract(tmp_path: Path) -> None:
         assert f"{importer} -> {module}" in done.stdout
 
 
-@pytest.mark.parametrize("package", ["luminanet", "training", "export", "serving"])
+@pytest.mark.parametrize("package", [*LAYERED, "monitoring"])
 def test_a_reading_order_names_every_module(package: str) -> None:
     for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
         text = (folder / "__init__.py").read_text("utf-8")
@@ -65,7 +66,7 @@ def test_a_reading_order_names_every_module(package: str) -> None:
 
 
 def test_no_folder_is_a_long_corridor() -> None:
-    folders = {path.parent for package in PACKAGES[:-1] for path in (ROOT / package).rglob("*.py")}
+    folders = {path.parent for package in LAYERED for path in (ROOT / package).rglob("*.py")}
     counts = {str(f.relative_to(ROOT)): len([*f.glob("*.py")]) - 1 for f in folders}
     assert not {name: count for name, count in counts.items() if count > 13}
 
