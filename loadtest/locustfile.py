@@ -7,6 +7,7 @@ tokens.
 """
 
 import logging
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from locust.env import Environment
 from loadtest import entries, web
 from loadtest.plan import Step, sweep
 from loadtest.pool import RefusedError
-from loadtest.run import Run
+from loadtest.run import POLL_S, Run
+from loadtest.stall import Stall
 from loadtest.users import GPT2, Closed, LuminaNet, Planned, Sender
 from loadtest.workload import SHAPES, STREAMS, shape_of
 
@@ -33,7 +35,6 @@ REFUSED = 3
 entries.configure()
 
 
-@events.init_command_line_parser.add_listener
 def add_options(parser: LocustArgumentParser) -> None:
     group = parser.add_argument_group("Open loop")
     group.add_argument("--rates", default="", help="requests/s, one step each: 5,10,20")
@@ -43,6 +44,13 @@ def add_options(parser: LocustArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="draws times and requests")
     group.add_argument("--max-lag", type=float, default=0.1, help="seconds a request may be late")
     group.add_argument("--drain", type=float, default=60.0, help="seconds a step may take to end")
+    group.add_argument(
+        "--give-up",
+        type=float,
+        default=float("inf"),
+        help="when half of a step's requests take longer, in seconds, the same at this rate or a "
+        "higher one is left out from then on",
+    )
     group = parser.add_argument_group("Both loops")
     group.add_argument(
         "--shapes",
@@ -51,6 +59,10 @@ def add_options(parser: LocustArgumentParser) -> None:
         "model, in turns",
     )
     group.add_argument("--think", type=float, default=0.0, help="closed loop: s between requests")
+    group.add_argument("--requests", type=int, default=0, help="closed loop: end after so many")
+    group.add_argument("--stop-pid", type=int, default=0, help="a server to stop for a while")
+    group.add_argument("--stop-after", type=float, default=1.0, help="s from the first request")
+    group.add_argument("--stop-for", type=float, default=2.0, help="s until it goes on")
     group.add_argument("--samples", default="", help="file that gets every sample, as JSON")
 
 
@@ -70,7 +82,6 @@ def steps_of(options: Namespace) -> list[Step]:
     return steps
 
 
-@events.init.add_listener
 def begin(environment: Environment, **_: Any) -> None:
     """Makes the run, and lets only users of its kind start."""
     options = environment.parsed_options
@@ -80,21 +91,40 @@ def begin(environment: Environment, **_: Any) -> None:
     except ValueError as error:
         log.error("%s", error)
         raise SystemExit(2) from error
-    Sender.load = Run(steps, options.seed, options.max_lag, options.drain)
+    Sender.load = Run(
+        steps,
+        options.seed,
+        options.max_lag,
+        options.drain,
+        options.give_up,
+        options.requests or math.inf,
+        Stall(options.stop_pid, options.stop_after, options.stop_for) if options.stop_pid else None,
+    )
     kind = Planned if steps else Closed
     environment.user_classes[:] = [c for c in environment.user_classes if issubclass(c, kind)]
     if environment.web_ui:
         web.extend(environment)
-    if steps:
-        environment.events.spawning_complete.add_listener(
-            lambda user_count, **_: gevent.spawn(_drive, environment, user_count)
-        )
+    drive = _drive if steps else _watch
+    environment.events.spawning_complete.add_listener(
+        lambda user_count, **_: gevent.spawn(drive, environment, user_count)
+    )
 
 
 def _drive(environment: Environment, users: int) -> None:
     Sender.load.drive(users)
     if Sender.load.refused:
         log.error("no report: %s", Sender.load.refused)
+    _stop(environment)
+
+
+def _watch(environment: Environment, _users: int) -> None:
+    Sender.load.begin()
+    while not Sender.load.over:
+        gevent.sleep(POLL_S)
+    _stop(environment)
+
+
+def _stop(environment: Environment) -> None:
     assert environment.runner is not None
     if environment.web_ui:
         environment.runner.stop()
@@ -102,7 +132,6 @@ def _drive(environment: Environment, users: int) -> None:
         environment.runner.quit()
 
 
-@events.quitting.add_listener
 def end(environment: Environment, **_: Any) -> None:
     """Writes the samples, or says why there are none to be had."""
     try:
@@ -115,3 +144,8 @@ def end(environment: Environment, **_: Any) -> None:
     if environment.parsed_options.samples:
         recording.write(Path(environment.parsed_options.samples))
     environment.process_exit_code = 0
+
+
+events.init_command_line_parser.add_listener(add_options)
+events.init.add_listener(begin)
+events.quitting.add_listener(end)

@@ -3,7 +3,9 @@
 A run that sent late, or had nobody to send, is refused: it has no report.
 """
 
+import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ import gevent
 from loadtest.plan import BURSTS, Arrival, Step, arrivals, burst
 from loadtest.pool import Job, Pool, RefusedError
 from loadtest.samples import Recording, Sample
+from loadtest.stall import Stall
 
 POLL_S = 0.005
 WARM_UP = -1
@@ -22,21 +25,37 @@ WARM_UP = -1
 @dataclass
 class Run:
     """`max_lag_s`: how late a request may be sent; `drain_s`: how long a step may take to end after
-    its last arrival. Without steps a run is a closed loop, and records what it is told."""
+    its last arrival; `give_up_s`: a median latency after which the same shapes are not offered at
+    this rate or a higher one again. Without steps a run is a closed loop: it records what it is
+    told, and is over after `requests`. `stall` begins with the first request that counts."""
 
     steps: Sequence[Step]
     seed: int
     max_lag_s: float
     drain_s: float
+    give_up_s: float = math.inf
+    requests: float = math.inf
+    stall: Stall | None = None
     clock: Callable[[], float] = time.monotonic
     pool: Pool = field(default_factory=Pool)
     refused: str = ""
     samples: list[Sample] = field(default_factory=list)
+    done: list[Step] = field(default_factory=list)
     spans_s: list[tuple[float, float]] = field(default_factory=list)
-    step: str = ""
+    ended: bool = False
 
     def __post_init__(self) -> None:
         self.draw = random.Random(self.seed)
+
+    @property
+    def over(self) -> bool:
+        """Whether a closed loop has what it needs."""
+        return not self.steps and len(self.samples) >= self.requests
+
+    def begin(self) -> None:
+        """From here on requests count."""
+        if self.stall:
+            self.stall.begin()
 
     def record(self, sample: Sample) -> None:
         """Called by users. A request that was sent late refuses the run."""
@@ -55,11 +74,18 @@ class Run:
             for shape in dict.fromkeys(name for step in self.steps for name in step.shapes):
                 for size in BURSTS:
                     self._send(WARM_UP, burst(shape, min(size, users)), users, float("inf"))
-            for number, step in enumerate(self.steps):
+            self.begin()
+            given_up: dict[tuple[str, ...], float] = {}
+            for step in self.steps:
+                if step.rate >= given_up.get(step.shapes, math.inf):
+                    continue
                 begin_s = self.clock()
-                self.step = f"{number + 1} of {len(self.steps)}: {step.rate:g}/s {step.shapes}"
-                self._send(number, arrivals(step, self.seed), users, self.max_lag_s)
+                self._send(len(self.done), arrivals(step, self.seed), users, self.max_lag_s)
+                if self._median_s(len(self.done)) > self.give_up_s:
+                    given_up[step.shapes] = step.rate
                 self.spans_s.append((begin_s, self.clock()))
+                self.done.append(step)
+            self.ended = True
         except RefusedError as why:
             self.refused = self.refused or str(why)
 
@@ -67,10 +93,9 @@ class Run:
         """Raises RefusedError when there is nothing to report."""
         if self.refused:
             raise RefusedError(self.refused)
-        if len(self.spans_s) < len(self.steps):
-            done, all_ = len(self.spans_s), len(self.steps)
-            raise RefusedError(f"the run was stopped after {done} of {all_} steps")
-        return Recording(self.seed, self.steps, self.spans_s, self.samples)
+        if self.steps and not self.ended:
+            raise RefusedError(f"the run was stopped after {len(self.done)} steps")
+        return Recording(self.seed, self.done, self.spans_s, self.samples)
 
     def _send(self, number: int, due: Sequence[Arrival], users: int, max_lag_s: float) -> None:
         start_s = self.clock()
@@ -96,6 +121,9 @@ class Run:
                     "the last arrival: give them longer (--drain)"
                 )
             gevent.sleep(POLL_S)
+
+    def _median_s(self, step: int) -> float:
+        return statistics.median(s.latency_s for s in self.samples if s.step == step)
 
     def _late(self, lag_s: float) -> str:
         return (

@@ -23,7 +23,7 @@ BROKEN = (*FAILURE_EXCEPTIONS, HTTPParseError, ValueError, KeyError)
 """What a connection that breaks raises, and an answer that is not one of the API's."""
 
 
-class Sender(FastHttpUser):  # type: ignore[misc]
+class Sender(FastHttpUser):
     """What all users do. `load` is set before the first of them is made."""
 
     abstract = True
@@ -76,7 +76,7 @@ class Sender(FastHttpUser):  # type: ignore[misc]
         return self.client.request(
             "POST",
             request.path,
-            data=request.body,
+            data=request.body,  # type: ignore[arg-type]  # bytes are sent as they are
             headers={"Content-Type": request.content_type, "Accept-Encoding": "identity"},
             stream=True,
             catch_response=True,

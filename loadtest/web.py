@@ -31,21 +31,23 @@ def extend(environment: Environment) -> None:
     """Adds tab, its rows and the page to the web page of a run that has one."""
     web = environment.web_ui
     assert web is not None
+    assert web.app is not None
+    app = web.app
     structure = [{"key": key, "title": title} for key, title in COLUMNS]
     web.template_args |= {
         "extended_tabs": [{"title": "Tokens", "key": TAB}],
         "extended_tables": [{"key": TAB, "structure": structure}],
     }
 
-    @web.app.after_request
+    @app.after_request
     def add_rows(response: Response) -> Response:
         content = response.get_json(silent=True) if request.path == "/stats/requests" else None
         if content:
             table = {"key": TAB, "data": entries.rows(environment)}
-            response.set_data(web.app.json.dumps({**content, "extended_stats": [table]}))
+            response.set_data(app.json.dumps({**content, "extended_stats": [table]}))
         return response
 
-    @web.app.route("/tokens")
+    @app.route("/tokens")
     def tokens() -> str:
         return PAGE + "".join(_figure(kind, found) for kind, found in curves(environment).items())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("luminanet", "training", "export", "serving", "benchmarks")
+PACKAGES = ("luminanet", "training", "export", "serving", "loadtest", "benchmarks")
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -32,6 +32,7 @@ INJECTED = {
     "export/graph/splice.py": "export.checks.verify",
     "serving/runtimes/cuda.py": "serving.api.routes",
     "serving/engines/engine.py": "export.freeze",
+    "loadtest/plan.py": "serving.metrics",
 }
 """A module -> what it must not import."""
 
@@ -54,7 +55,7 @@ def test_a_forbidden_import_breaks_its_contract(tmp_path: Path) -> None:
         assert f"{importer} -> {module}" in done.stdout
 
 
-@pytest.mark.parametrize("package", ["luminanet", "training", "export", "serving"])
+@pytest.mark.parametrize("package", ["luminanet", "training", "export", "serving", "loadtest"])
 def test_a_reading_order_names_every_module(package: str) -> None:
     for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
         text = (folder / "__init__.py").read_text("utf-8")

@@ -7,6 +7,7 @@ seconds under an open and a closed loop. Refuses to report when the client did n
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
@@ -28,7 +29,10 @@ from training.whole import replacing
 HERE = Path(__file__).parent
 PACKAGES = ("locust", "onnxruntime", "numpy", "tokenizers", "uvicorn")
 USERS = 400
-"""More than a server holds (--max-batch + --queue-limit), so that it is never the pool that ends."""
+"""More than a server holds (--max-batch + --queue-limit): the pool is not what ends first."""
+
+GIVE_UP_S = 1.5
+"""A median latency so far beyond the knee that higher rates are left out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--mixed-rate", type=float, default=10.0, help="all shapes, requests/s")
     found.add_argument("--ttft", type=float, default=0.2, help="objective: s to the first token")
     found.add_argument("--tpot", type=float, default=0.02, help="objective: s per further token")
-    found.add_argument("--max-lag", type=float, default=0.1, help="s a request may be sent late")
+    found.add_argument("--max-lag", type=float, default=0.25, help="s a request may be sent late")
     found.add_argument("--seed", type=int, default=0)
     found.add_argument("--out", type=Path, default=HERE, help="where the folder of today is made")
     return found
@@ -60,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(options: argparse.Namespace, command: str) -> Path:
     """The folder with the page. Raises LuminaNetError when there is nothing to report."""
-    begin_s = time.monotonic()
+    begin_s, busy = time.monotonic(), os.getloadavg()[0]
     objective = Objective(options.ttft, options.tpot)
     with Server(options.artifacts) as server:
         driven = locust(server.url, server.pid, sweep_options(options))
@@ -80,6 +84,8 @@ def measure(options: argparse.Namespace, command: str) -> Path:
         pause=shown,
         curves_rate=common_knee(found, objective),
         max_lag_s=options.max_lag,
+        give_up_s=GIVE_UP_S,
+        load_average=busy,
         max_tokens=MAX_TOKENS,
     )
     folder = Path(options.out) / today
@@ -97,6 +103,7 @@ def sweep_options(options: argparse.Namespace) -> list[str]:
         "--repeats": options.repeats,
         "--mixed-rate": options.mixed_rate,
         "--max-lag": options.max_lag,
+        "--give-up": GIVE_UP_S,
         "--seed": options.seed,
     }
     return [word for name, value in pairs.items() for word in (name, str(value))]

@@ -25,15 +25,22 @@ WORDS = [f"p{q * 100:g}" for q in QUANTILES]
 INTRODUCTION = """# Load of {date}
 
 {provenance}
-An open loop over HTTP on one machine, server and client sharing its cores: Poisson arrivals from a seed, the same times and
-requests for both models, which take turns. All latencies are from the *intended* time of a request. An event of a stream
-holds what one call of the network drew, up to 4 tokens: `inter-token` is the wait from one event with text to the next, TPOT
-is (last - first) / (tokens - 1). Quantiles are values that were seen; a p99.9 of fewer than 1,000 is the largest. Answers
-have {tokens} tokens at most.
+Processes that wanted a core when it began (1-minute load average): {busy:.1f}.
 
-The schedule was kept: no request was sent more than {lag:.0f} ms late ({allowed:.0f} ms refuse the report).
-{client}
+An open loop over HTTP on one machine, server and client sharing its cores: Poisson arrivals from a
+seed, the same times and requests for both models, which take turns. All latencies are from the
+*intended* time of a request. A rate is left out once half of the requests at it or a lower one
+take longer than {give_up:g} s. An event of a stream holds what one call of the network drew, up to
+4 tokens: `inter-token` is the wait from one event with text to the next, TPOT is (last - first) /
+(tokens - 1). Quantiles are values that were seen; a p99.9 of fewer than 1,000 is the largest.
+Answers have {tokens} tokens at most.
+
+The schedule was kept: no request was sent more than {lag:.0f} ms late ({allowed:.0f} ms refuse the
+report). {client}
 """
+PAUSE = """The same server, stopped and continued (SIGSTOP, SIGCONT) under each loop. In the closed
+one a single request meets the pause, that of its one user, and those that would have come are
+never sent: its p99 does not show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class Report:
     pause: Shown
     curves_rate: float
     max_lag_s: float
+    give_up_s: float
+    load_average: float
     max_tokens: int
 
     def page(self) -> str:
@@ -61,13 +70,15 @@ class Report:
                 lag=worst_s * 1e3,
                 allowed=self.max_lag_s * 1e3,
                 client=self._client(),
+                give_up=self.give_up_s,
+                busy=self.load_average,
             ),
             f"## Knee and goodput\n\nObjective: {self.objective}, for {KNEE_SHARE:.0%} of the "
             f"requests offered. {self._knees()}\n\n{self._rates()}\n![sweep](sweep.svg)\n",
             *(f"## {name}, ms\n\n{self._latency(name)}" for name in MEASURES),
             f"![curves](curves.svg)\n\n## All kinds of requests, {self.mixed_rate:g}/s together\n\n"
             f"{self._mixed()}",
-            f"## A server that stops for {PAUSE_S:g} s\n\n{PAUSE}\n{self.pause.table()}",
+            f"## A server that stops for {PAUSE_S:g} s\n\n{PAUSE}\n\n{self.pause.table()}",
         ]
         return "\n".join(parts)
 
@@ -77,7 +88,8 @@ class Report:
             most = max(cell.client_cores for cell in self.cells)
             return f"The client was not the limit: it took {most:.2f} of a core at most."
         where = ", ".join(f"{NAMES[cell.model]} at {cell.rate:g}/s" for cell in limited)
-        return f"**The client took over {CLIENT_LIMIT_CORES:g} of a core and may be the limit** at: {where}."
+        limit = f"{CLIENT_LIMIT_CORES:g} of a core"
+        return f"**The client took over {limit} and may be the limit** at: {where}."
 
     def _knees(self) -> str:
         return " ".join(self._knee(model) for model in NAMES)
@@ -138,10 +150,6 @@ class Report:
             for name, samples in sorted(self.shapes.items())
         ]
         return table(header, rows)
-
-
-PAUSE = """The same server, stopped and continued (SIGSTOP, SIGCONT) under each loop. In the closed one no more requests than
-it has users meet the pause, and those that would have come are never sent: its p99 does not show it."""
 
 
 def _times(found: Iterable[float]) -> list[str]:

@@ -1,15 +1,14 @@
 """What a closed loop hides: the same server stops for two seconds under an open and a closed loop.
 
-`python -m benchmarks.load.pause` prints the p99 of both. In the closed loop as many requests as
-there are users meet the pause, and the others are never sent; in the open one all those do that
-users would have sent meanwhile.
+`python -m benchmarks.load.pause` prints the p99 of both. In the closed loop one request meets the
+pause, that of its one user, and the others are never sent; in the open one all those do that users
+would have sent meanwhile.
 """
 
 import argparse
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,10 @@ from luminanet.errors import LuminaNetError
 
 PAUSE_S = 2.0
 RATE = 12.0
-SECONDS = 8.0
-CLOSED_USERS = 2
+SECONDS = 6.0
+MAX_LAG_S = 0.5
 OPEN_USERS = 100
+CLOSED_REQUESTS = 200
 SHAPE = "luminanet classify"
 """Short requests: a closed loop sends hundreds beside the few that meet the pause."""
 
@@ -57,29 +57,17 @@ def _times(found: Sequence[float]) -> list[str]:
     return [f"{value * 1e3:.1f} ms" for value in quantiles(found)]
 
 
-def stop_and_continue(pid: int, after_s: float, pause_s: float = PAUSE_S) -> None:
-    """Stops a process for a while. It goes on whatever happens here."""
-    time.sleep(after_s)
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        time.sleep(pause_s)
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def show(server: Server, seed: int = 0) -> Shown:
     """Runs both loops against a server, each with one pause. Raises NoReportError."""
-
-    def pause() -> None:
-        stop_and_continue(server.pid, SECONDS / 2)
-
-    options = ["--seed", str(seed), "--shapes", SHAPE, "--max-lag", "0.5"]
-    paced = ["-u", str(OPEN_USERS), "-r", str(OPEN_USERS), "--rates", str(RATE)]
-    paced += ["--step-seconds", str(SECONDS)]
-    opened = locust(server.url, server.pid, [*options, *paced], pause)
-    users = ["LuminaNet", "--tags", SHAPE.split()[1], "--stop-timeout", "10"]
-    users += ["-u", str(CLOSED_USERS), "-r", str(CLOSED_USERS), "-t", f"{SECONDS:g}s"]
-    closed = locust(server.url, server.pid, [*options, *users], pause)
+    options = ["--seed", str(seed), "--stop-pid", str(server.pid), "--stop-for", str(PAUSE_S)]
+    paced = ["--shapes", SHAPE, "--rates", str(RATE), "--step-seconds", str(SECONDS)]
+    paced += ["-u", str(OPEN_USERS), "-r", str(OPEN_USERS), "--max-lag", str(MAX_LAG_S)]
+    users = ["LuminaNet", "--tags", SHAPE.split()[1], "-u", "1", "--requests", str(CLOSED_REQUESTS)]
+    try:
+        opened = locust(server.url, server.pid, [*options, *paced])
+        closed = locust(server.url, server.pid, [*users, *options, "--stop-after", "0.3"])
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
     return Shown(opened.recording.samples, closed.recording.samples)
 
 
