@@ -65,7 +65,7 @@ class Sender(FastHttpUser):
             answer.tokens = tokens_of(response.stream.read())
             answer.error = ""
         elif response.status_code:
-            what = failure(json.loads(response.stream.read()))
+            what = failure(json.loads(response.content or b"null"))
             answer.error = f"{response.status_code} {what}"
         else:
             raise response.error

@@ -30,7 +30,7 @@ def curves(cells: Iterable[Cell], rate: float, objective: Objective) -> Figure:
         axes.set_yscale("log")
         axes.set_xscale("log")
         axes.set_xticks([1 / (1 - q) for q in NINES], [f"p{q * 100:g}" for q in NINES])
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(f"Percentiles at {rate:g} requests/s offered to each, open loop")
@@ -81,7 +81,7 @@ def sweep(cells: Sequence[Cell], objective: Objective) -> Figure:
         axes.set_xscale("log")
         rates = sorted({cell.rate for cell in cells})
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend()
     return figure

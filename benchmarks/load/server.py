@@ -12,7 +12,7 @@ from typing import IO
 from luminanet.errors import LuminaNetError
 
 READY = re.compile(r"ready on (http://\S+)")
-READY_WITHIN_S = 120.0
+READY_WITHIN_S = 300.0
 ENDS_WITHIN_S = 60.0
 
 

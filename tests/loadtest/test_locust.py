@@ -13,17 +13,16 @@ from benchmarks.load.drive import NoReportError, locust
 from benchmarks.load.figures import quantiles
 from benchmarks.load.server import Server
 from loadtest.workload import SHAPES
-from tests.nets import write_tiny_artifacts
 
+ROOT = Path(__file__).parent.parent.parent
 PATIENT = ("--max-lag", "30", "-u", "60", "-r", "60")
 """A busy machine is no failure of what is tested."""
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    root = tmp_path_factory.mktemp("artifacts")
-    write_tiny_artifacts(root, decode=(4,))
-    with Server(root, ("--threads", "1")) as server:
+def server() -> Iterator[Server]:
+    """The shipped networks: tiny ones have no room for the prompts."""
+    with Server(ROOT / "pretrained", ("--threads", "1")) as server:
         yield server
 
 
@@ -36,7 +35,7 @@ def run(server: Server, *options: str) -> list[str]:
 
 def test_an_open_loop_sends_every_shape_at_its_times(server: Server) -> None:
     shapes = ",".join(SHAPES)
-    options = ("--shapes", shapes, "--rates", "15,25", "--step-seconds", "2")
+    options = ("--shapes", shapes, "--rates", "8,12", "--step-seconds", "2")
     driven = locust(server.url, server.pid, [*PATIENT, *options])
     samples = driven.recording.samples
     assert {sample.shape for sample in samples} == set(SHAPES)
@@ -55,13 +54,13 @@ def test_a_closed_loop_ends_after_its_requests(server: Server) -> None:
 
 
 def test_a_pool_of_one_user_refuses_to_report(server: Server) -> None:
-    with pytest.raises(NoReportError, match="locust ended with 3: the pool is empty"):
-        locust(server.url, server.pid, ["-u", "1", "--rates", "500", "--max-lag", "30"])
+    with pytest.raises(NoReportError, match="ended with 3: the pool is empty"):
+        locust(server.url, server.pid, ["-u", "1", "--rates", "50", "--max-lag", "30"])
 
 
 def test_a_schedule_that_lags_refuses_to_report(server: Server) -> None:
     with pytest.raises(NoReportError, match="locust ended with 3: the schedule lags"):
-        locust(server.url, server.pid, ["-u", "60", "--rates", "50", "--max-lag", "1e-7"])
+        locust(server.url, server.pid, ["-u", "4", "--rates", "50", "--max-lag", "1e-7"])
 
 
 def test_an_unknown_shape_is_refused_in_one_line(server: Server) -> None:
@@ -85,9 +84,8 @@ def test_importing_the_pure_half_patches_nothing() -> None:
         "import sys, benchmarks.load.__main__, benchmarks.load.pause, loadtest.samples\n"
         "print([name for name in ('gevent', 'locust') if name in sys.modules])"
     )
-    root = Path(__file__).parent.parent.parent
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment
     )
     assert done.stdout.strip() == "[]", done.stderr
