@@ -6,8 +6,10 @@ PRESET ?= cifar10
 MODELS = luminanet-cifar10 luminanet-tinystories gpt2-tinystories
 BIN = .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What tokenizers needs to fetch from a hub, which a server never does: 40 MB.
+UNUSED = huggingface_hub hf-xet fsspec filelock tqdm PyYAML httpx2 httpcore2 truststore
 
-.PHONY: setup check test serve train freeze evaluate lock clean
+.PHONY: setup check test serve train freeze evaluate load container-check lock clean
 
 setup: .venv/dev.stamp  ## everything for development, into .venv
 
@@ -32,6 +34,12 @@ freeze: setup  ## freeze the shipped checkpoints again; the bytes stay the same
 evaluate: setup  ## accuracy and perplexity of the shipped artifacts, into benchmarks/quality.md
 	$(BIN)/python -m benchmarks.evaluate pretrained
 
+load: .venv/load.stamp  ## both models under load on a free port, into benchmarks/load/<date>/
+	$(BIN)/python -m benchmarks.load
+
+container-check: setup  ## do the steps of the Dockerfile in a clean folder, and start what they make
+	LUMINANET_CONTAINER_CHECK=shipped $(BIN)/python -m pytest -n 0 -s tests/test_container.py
+
 lock:  ## resolve the newest versions anew, into requirements/
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet -e '.[dev]'
@@ -40,7 +48,7 @@ lock:  ## resolve the newest versions anew, into requirements/
 		> requirements/dev.txt
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet -c requirements/dev.txt -e '.[cpu]'
-	.venv-lock/bin/pip freeze --exclude-editable > requirements/serve.txt
+	.venv-lock/bin/pip freeze --exclude-editable $(UNUSED:%=--exclude %) > requirements/serve.txt
 	rm -rf .venv-lock
 
 clean:
@@ -50,11 +58,15 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/serve.stamp: requirements/serve.txt pyproject.toml | .venv/bin/python
-	$(INSTALL) -r requirements/serve.txt
+	$(INSTALL) --no-deps -r requirements/serve.txt
 	$(INSTALL) --no-deps -e .
+	touch $@
+
+.venv/load.stamp: .venv/serve.stamp requirements/dev.txt
+	$(INSTALL) -c requirements/dev.txt -e '.[loadtest]'
 	touch $@
 
 .venv/dev.stamp: requirements/dev.txt pyproject.toml | .venv/bin/python
 	$(INSTALL) -r requirements/dev.txt
 	$(INSTALL) --no-deps -e .
-	touch $@ .venv/serve.stamp
+	touch $@ .venv/serve.stamp .venv/load.stamp

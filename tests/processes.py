@@ -25,16 +25,8 @@ class Server:
 
     def __enter__(self) -> "Server":
         self.process = subprocess.Popen(self.command)
-        deadline = time.monotonic() + READY_WITHIN_S
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                if httpx.get(f"{self.url}/health/ready").is_success:
-                    return self
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        self.process.kill()
-        raise RuntimeError("the server did not get ready")
+        wait_until_ready(self.url, self.process)
+        return self
 
     def __exit__(
         self,
@@ -44,3 +36,17 @@ class Server:
     ) -> None:
         self.process.terminate()
         self.process.wait(timeout=30)
+
+
+def wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    """Raises RuntimeError, and ends the process, when it does not get ready."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/health/ready").is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    process.kill()
+    raise RuntimeError("the server did not get ready")

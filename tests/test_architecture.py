@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERED = ("luminanet", "training", "export", "serving")
-PACKAGES = (*LAYERED, "benchmarks", "monitoring")
+PACKAGES = (*LAYERED, "loadtest", "benchmarks", "monitoring")
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -33,6 +33,7 @@ INJECTED = {
     "export/graph/splice.py": "export.checks.verify",
     "serving/runtimes/cuda.py": "serving.api.routes",
     "serving/engines/engine.py": "export.freeze",
+    "loadtest/plan.py": "serving.metrics",
 }
 """A module -> what it must not import."""
 
@@ -55,7 +56,7 @@ def test_a_forbidden_import_breaks_its_contract(tmp_path: Path) -> None:
         assert f"{importer} -> {module}" in done.stdout
 
 
-@pytest.mark.parametrize("package", [*LAYERED, "monitoring"])
+@pytest.mark.parametrize("package", [*LAYERED, "loadtest", "monitoring"])
 def test_a_reading_order_names_every_module(package: str) -> None:
     for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
         text = (folder / "__init__.py").read_text("utf-8")
