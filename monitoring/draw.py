@@ -67,7 +67,8 @@ def draw(artifacts: Path, seconds: float, most_s: float, out: Path) -> None:
                 time.sleep(STEP_S)
             span_s = begin_s, time.time()
         about = (
-            f"{span_s[1] - span_s[0]:.0f} s of `python -m monitoring.draw` with {' '.join(SERVER)}, "
+            f"{span_s[1] - span_s[0]:.0f} s of `python -m monitoring.draw` with "
+            f"{' '.join(SERVER)}, "
             f"{CLIENTS} clients and bursts of overload, on {machine.line()}; "
             f"{datetime.now(UTC).date().isoformat()}"
         )
