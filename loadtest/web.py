@@ -78,7 +78,7 @@ def svg(title: str, found: Mapping[str, Curve]) -> str:
     for share in (0, 0.5, 1):
         y = _y(share)
         parts.append(f'<path d="M{MARGIN} {y}H{WIDTH - 8}" stroke="#ddd"/>')
-        parts.append(f'<text x="2" y="{y + 4}">{top * share:.3g}</text>')
+        parts.append(f'<text x="2" y="{y + 4}">{_label(top * share)}</text>')
     for q in (0, 0.5, 0.9, 0.99, 0.999):
         parts.append(f'<text x="{_x(q):.0f}" y="{HEIGHT - 8}">{q * 100:g}%</text>')
     for colour, points in zip(COLOURS, found.values(), strict=False):
@@ -95,3 +95,7 @@ def _x(q: float) -> float:
 
 def _y(share: float) -> float:
     return HEIGHT - 26 - (HEIGHT - 50) * share
+
+
+def _label(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

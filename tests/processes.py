@@ -9,7 +9,7 @@ from types import TracebackType
 
 import httpx
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 300.0
 
 
 class Server:

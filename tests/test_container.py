@@ -151,6 +151,13 @@ def files(folder: Path) -> dict[str, tuple[int, float]]:
     return {str(path): (path.lstat().st_size, path.lstat().st_mtime) for path in found}
 
 
+def may_be_another() -> bool:
+    """Whether a process may be started as another user, who can read this Python: root's own is
+    often in a folder that nobody else may enter."""
+    base = Path(sys.base_prefix).resolve()
+    return os.geteuid() == 0 and all(path.stat().st_mode & 0o001 for path in (base, *base.parents))
+
+
 @contextmanager
 def started(stage: Stage, layer: Layer, python: Path) -> Iterator[str]:
     """The entry point as the image's user, ready; its health check has passed. It is drained."""
@@ -159,7 +166,7 @@ def started(stage: Stage, layer: Layer, python: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     own = {"LUMINANET_HOST": "127.0.0.1", "LUMINANET_PORT": str(port)}
     environment = {**layer.environment(python), **own}
-    who = {"user": USER, "group": USER, "extra_groups": []} if os.geteuid() == 0 else {}
+    who = {"user": USER, "group": USER, "extra_groups": []} if may_be_another() else {}
     where = layer.path(".")
     command = [layer.here(word) for word in stage.last("ENTRYPOINT").words]
     process = subprocess.Popen(command, cwd=where, env=environment, **who)  # type: ignore[call-overload]
