@@ -154,7 +154,7 @@ def test_the_folder_of_a_run_stands_for_its_checkpoint(
         (NAMES[0], [], ["model.onnx", "model.batch.onnx"]),
         (NAMES[1], [], ["model.onnx", "decode.onnx"]),
         (NAMES[1], ["--decode", "8,1"], ["model.onnx", "decode.onnx"]),
-        (NAMES[2], [], ["model.onnx", "decode.4.onnx"]),
+        (NAMES[2], [], ["model.onnx", "decode.1.onnx"]),
         (NAMES[2], ["--decode", "2,1"], ["model.onnx", "decode.1.onnx", "decode.2.onnx"]),
         (NAMES[2], ["--decode", "none"], ["model.onnx"]),
     ],

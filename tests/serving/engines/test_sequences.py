@@ -2,6 +2,7 @@
 and the oracle of the sampler say."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from serving.engines.sequences import (
     rows_agree,
     warm_up,
 )
-from serving.models.load import Models
-from tests.nets import random_gpt2, random_weights, tiny_text_topology
+from serving.models.load import Models, load
+from tests.nets import random_gpt2, random_weights, tiny_text_topology, write_tiny_artifacts
 
 PROMPTS = ([5, 9, 2], [7], [3, 3, 8, 1, 200, 4], [11, 250])
 WAYS = (
@@ -100,6 +101,35 @@ def test_rows_that_join_move_and_leave_go_on_as_the_oracle_says(
     draw()
     join(3)
     draw()
+
+
+def test_a_graph_of_one_token_is_called_as_often_as_a_graph_of_several_draws(
+    any_steps: dict[int, Models], tmp_path: Path
+) -> None:
+    write_tiny_artifacts(tmp_path, decode=(1,))
+    called, written_out = load(tmp_path, threads=1, steps=4), any_steps[4]
+    found = []
+    for models in (called, written_out):
+        state = sequences(models, Family.GPT2, 4)
+        for row, (prompt, way) in enumerate(zip(PROMPTS, WAYS, strict=True)):
+            state.join(row, prompt, way)
+        found.append([[array.copy() for array in state.draw(4)] for _ in range(2)])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours[0].shape == (4, 4)
+        for array, expected in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
+def test_a_cache_of_few_rows_gives_the_memory_of_the_others_back(models: Models) -> None:
+    state = sequences(models, Family.GPT2, 8)
+    assert isinstance(state, Caches)
+    given: list[tuple[int, int]] = []
+    state._pages.give_back = lambda *rows: given.append(rows)  # type: ignore[method-assign]
+    for row in range(8):
+        state.join(row, [1, 2, 3], Sampling(0))
+    for rows in (8, 5, 4, 2, 1, 1):
+        state.draw(rows)
+    assert given == [(4, 8), (2, 4)]
 
 
 def test_a_window_never_fills_and_forgets_what_is_older_than_the_context(models: Models) -> None:
