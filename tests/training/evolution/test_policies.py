@@ -14,7 +14,6 @@ from tests.nets import random_weights, tiny_image_topology, tiny_text_topology
 from training.config import EvolutionConfig
 from training.evolution.budget import added, affordable, cost, saved
 from training.evolution.field_candidates import candidates
-from training.evolution.operators.base import Operator
 from training.evolution.operators.clusters import Grow, Remove, Shrink, Split
 from training.evolution.operators.connections import Connect, ConnectLevels, Disconnect
 from training.evolution.operators.fields import AddField, DropField, SplitField
@@ -233,12 +232,3 @@ def test_latency_as_the_cost_ranks_everything_per_microsecond() -> None:
     assert saved(topology, without, dear) == pytest.approx(
         1 - latency_us(without) / latency_us(topology)
     )
-
-
-def test_the_budget_in_microseconds_is_kept() -> None:
-    now = latency_us(TEXT.topology)
-    view = text_view(max_latency_us=now)
-    plans = (grow_clusters, change_fields, connect_levels, split_cluster)
-    made: list[Operator] = [m for plan in plans for m in plan(view, POLICIES["gradient"])]
-    assert all(latency_us(m.apply(TEXT.topology)) <= now for m in made)
-    assert not affordable(Grow(0, 64).apply(TEXT.topology), view.config)
