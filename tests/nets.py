@@ -189,7 +189,7 @@ def write_artifact(
     decode: tuple[int, ...] = (),
 ) -> None:
     """An artifact as freeze.py writes it, without a checkpoint; one graph for all batches."""
-    packed = pack(net, frozen(net, precisions, tensorrt, decode, "block"), label)
+    packed = pack(net, frozen(net, precisions, tensorrt, decode, "bus"), label)
     write(out, packed.manifest, packed.files)
 
 
