@@ -34,10 +34,10 @@ def bits(e: Entry) -> float:
 
 
 TIMES = {
-    (FP32, 1): (0.7, 0.5),
-    (FP32, 32): (0.5, 0.3),
+    (FP32, 1): (0.6, 0.4),
+    (FP32, 32): (0.6, 0.3),
     (INT8, 1): (0.9, 0.6),
-    (INT8, 32): (0.7, 0.4),
+    (INT8, 32): (0.6, 0.4),
 }
 MARKS = (
     Mark("perplexity", lambda e: e.quality.full.perplexity, 1.0, 0.95),

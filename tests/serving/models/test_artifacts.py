@@ -264,10 +264,10 @@ def test_a_text_artifact_without_graphs_that_draw_says_how_to_add_them(
 def test_a_number_of_tokens_that_no_graph_draws_is_told_with_those_there_are(
     artifacts: Path,
 ) -> None:
-    with pytest.raises(ArtifactError, match="no graph that draws 8 tokens a call") as caught:
-        load(artifacts, threads=1, steps=8)
+    with pytest.raises(ArtifactError, match="no graph that draws 6 tokens a call") as caught:
+        load(artifacts, threads=1, steps=6)
     assert "for 4: serve with --steps 4, or" in str(caught.value)
-    assert "`python export/freeze.py ckpt.pt --decode 4,8`" in str(caught.value)
+    assert "`python export/freeze.py ckpt.pt --decode 4,6`" in str(caught.value)
     assert load(artifacts / TEXT, threads=1, steps=8).text[Family.LUMINANET].how.steps == 8
 
 
