@@ -184,8 +184,9 @@ def _sequences(model: TextModel, size: int) -> Sequences | None:
 
 def _rows(model: TextModel, size: int, group: int) -> Sequences:
     manifest, steps = model.manifest, model.how.steps
-    kind = Caches if manifest.family is Family.GPT2 else Windows
-    return kind(model.backend, manifest, size, steps, group)
+    if model.prompts is None:
+        return Windows(model.backend, manifest, size, steps, group)
+    return Caches(model.backend, model.prompts, manifest, size, steps, group)
 
 
 def _plain_rows(model: TextModel, size: int) -> Sequences:

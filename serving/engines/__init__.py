@@ -1,2 +1,2 @@
 """What computes: engine (a thread behind a queue), text (continuous batching), sequences (their
-state, in pages), detokenize, images (micro-batching), selftest."""
+state), pages (the memory of a cache), detokenize, images (micro-batching), selftest."""

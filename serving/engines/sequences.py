@@ -159,16 +159,22 @@ class Caches:
     text itself.
 
     All of a prompt but its newest token is read in one call of its own, with batch 1 in the
-    sequence's row; what it draws is thrown away. Rows of the pool that are not in use any more give
-    their memory back.
+    sequence's row, by the graph `prompts`; what it draws is thrown away. Rows of the pool that are
+    not in use any more give their memory back.
     """
 
     def __init__(
-        self, backend: Backend, manifest: Manifest, max_batch: int, steps: int, group: int = 1
+        self,
+        backend: Backend,
+        prompts: Backend,
+        manifest: Manifest,
+        max_batch: int,
+        steps: int,
+        group: int = 1,
     ) -> None:
         each = drawn_by(backend)
         self._rows = _Rows(max_batch, steps, group, each or steps)
-        self._backend, self._context = backend, manifest.context
+        self._prompts, self._context = prompts, manifest.context
         count, graphs = self._rows.count, interface.of(manifest)
         assert isinstance(graphs, CacheGraphs)
         shape = (count, graphs.heads, graphs.context, graphs.width)
@@ -177,9 +183,11 @@ class Caches:
         self._tokens_BW: NDArray[np.int64] = np.zeros((count, manifest.context), np.int64)
         self._lengths_B: NDArray[np.int32] = np.zeros(count, np.int32)
         self._rows.counts.append(self._lengths_B)
-        self._unused = {
-            name: np.zeros_like(array[:1])
-            for name, array in {**self._rows.drawn, NEXT: self._tokens_BW}.items()
+        unused = (1, drawn_by(prompts) or steps)
+        self._unused: Buffers = {
+            DRAWN: np.zeros(unused, np.int64),
+            LOGS: np.zeros(unused, np.float32),
+            NEXT: np.zeros_like(self._tokens_BW[:1]),
         }
         self.bytes_per_sequence = sum(a[0].nbytes for a in (*self._pool.values(), self._tokens_BW))
         inputs: Buffers = {TOKENS: self._tokens_BW, LENGTHS: self._lengths_B, **self._pool}
@@ -225,7 +233,7 @@ class Caches:
             **{name: array[rows] for name, array in self._rows.asked.items()},
         }
         each = self._unused[DRAWN].shape[1]
-        self._backend.bind(inputs, {**self._unused, **presents(cache, each)})()
+        self._prompts.bind(inputs, {**self._unused, **presents(cache, each)})()
 
 
 def drawn_by(backend: Backend) -> int | None:

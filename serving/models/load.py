@@ -19,7 +19,7 @@ from luminanet.artifact.probes import read as read_probes
 from luminanet.errors import ArtifactError
 from luminanet.tokenizer import Tokenizer
 from serving.errors import RequestError
-from serving.models.selection import How, drawing, load_graphs, logits
+from serving.models.selection import How, drawing, load_graphs, logits, reading
 from serving.runtimes.backend import Backend
 
 MAX_TOKENIZER_BYTES = 1 << 26
@@ -56,8 +56,10 @@ class TextModel:
     """Characters that one token can stand for at most."""
     how: How
     graphs: Mapping[str, Backend]
-    """Those of `backend` by file, to be tried one by one (engines/selftest.py)."""
+    """Those of `backend` and `prompts` by file, to be tried one by one (engines/selftest.py)."""
     probes: Probes
+    prompts: Backend | None = None
+    """GPT-2: the graph that reads prompts, which may be one of those that draw."""
 
     @property
     def precision(self) -> Served:
@@ -171,8 +173,14 @@ def _load_text(artifact: Artifact, how: How) -> TextModel:
         )
     longest = max(len(tokenizer.decode([token])) for token in range(tokenizer.vocab_size))
     graphs, backend = load_graphs(artifact, drawing(artifact, how), how)
+    prompts = None
+    if manifest.family is Family.GPT2:
+        (reader,) = entries = reading(artifact, how)
+        if reader not in graphs:
+            graphs = {**load_graphs(artifact, entries, how).graphs, **graphs}
+        prompts = graphs[reader]
     asked = read_probes(artifact)
-    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked)
+    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked, prompts)
 
 
 def _tokenizer(artifact: Artifact) -> Tokenizer:

@@ -64,6 +64,14 @@ def drawing(artifact: Artifact, how: How) -> Entries:
     return of_one_row(found) if how.reproducible else found
 
 
+def reading(artifact: Artifact, how: How) -> Entries:
+    """The graph that reads prompts: of those that draw the one of the fewest tokens a call, for a
+    single row."""
+    graphs = _graphs(artifact, how.precision, Role.DECODE)
+    fewest = min(entry.steps for entry in graphs.values())
+    return of_one_row({name: e for name, e in graphs.items() if e.steps == fewest})
+
+
 def of_one_row(graphs: Entries) -> Entries:
     """The graph for single requests alone."""
     name = min(graphs, key=lambda name: graphs[name].from_batch)

@@ -35,13 +35,8 @@ def test_a_gpt2_gives_logits_and_then_its_cache() -> None:
 
 def test_a_gpt2_that_decodes_gives_its_cache_after_every_step() -> None:
     inputs, outputs = GPT2.decode(2)
-    assert [t.name for t in inputs] == [
-        "token_ids",
-        "past_lengths",
-        "tokens_read",
-        *GPT2.pasts,
-        *INPUTS,
-    ]
+    own = ["token_ids", "past_lengths", "tokens_read"]
+    assert [t.name for t in inputs] == [*own, *GPT2.pasts, *INPUTS]
     named = [f"present_{part}.{n}.{t}" for t in (0, 1) for n in (0, 1) for part in interface.PARTS]
     drawn = ["sampled_ids", "log_probabilities", "next_token_ids"]
     assert [t.name for t in outputs] == [*drawn, *named]

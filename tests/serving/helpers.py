@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 
 from luminanet.artifact.manifest import Family, Manifest, Task
-from luminanet.interface import READ, Arrays, Tensor
+from luminanet.interface import Arrays, Tensor
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling
 from luminanet.tokenizer import TextStream
@@ -124,15 +124,6 @@ class GatedBackend:
         return run
 
 
-class GatedPrompts(GatedBackend):
-    """One that computes only what reads one token while its gate is closed, and counts the rest."""
-
-    def bind(self, inputs: Arrays, outputs: Arrays) -> Step:
-        if inputs[READ] > 1:
-            return super().bind(inputs, outputs)
-        return self._inner.bind(inputs, outputs)
-
-
 def gated(models: Models, family: Family = Family.LUMINANET) -> tuple[Models, GatedBackend]:
     """The same models, one text model of which draws tokens only while its gate is open."""
     backend = GatedBackend(models.text[family].backend)
@@ -143,8 +134,9 @@ def gated(models: Models, family: Family = Family.LUMINANET) -> tuple[Models, Ga
 def gated_prompts(models: Models) -> tuple[Models, GatedBackend]:
     """The same models, with a GPT-2 that computes prompts only while its gate is open."""
     model = models.text[Family.GPT2]
-    backend = GatedPrompts(model.backend)
-    changed = replace(model, backend=backend)
+    assert model.prompts is not None
+    backend = GatedBackend(model.prompts)
+    changed = replace(model, prompts=backend)
     return replace(models, text={**models.text, Family.GPT2: changed}), backend
 
 

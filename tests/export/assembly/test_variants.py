@@ -418,3 +418,9 @@ def test_a_precision_that_cannot_be_made_is_one_line(
 def test_a_form_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ExportError, match="there is no form"):
         variants.variants(random_net(0, True), Request("spiral"))
+
+
+def test_only_int8_has_a_graph_of_several_tokens_unless_asked_for() -> None:
+    request = Request(precisions=(Precision.FP32, Precision.INT8))
+    made = [v.file for v in variants.variants(GPT2, request) if v.role is Role.DECODE]
+    assert made == ["decode.1.onnx", "decode.1.int8.onnx", "decode.4.int8.onnx"]

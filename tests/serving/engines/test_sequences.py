@@ -41,8 +41,9 @@ Logits = Callable[[Sequence[int]], NDArray[np.float64]]
 def sequences(models: Models, family: Family, rows: int = 4, group: int = 1) -> Sequences:
     model = models.text[family]
     steps = model.how.steps
-    kind = Caches if family is Family.GPT2 else Windows
-    return kind(model.backend, model.manifest, rows, steps, group)
+    if model.prompts is None:
+        return Windows(model.backend, model.manifest, rows, steps, group)
+    return Caches(model.backend, model.prompts, model.manifest, rows, steps, group)
 
 
 def reference(models: Models, family: Family) -> Logits:
