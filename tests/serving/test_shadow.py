@@ -130,8 +130,8 @@ def test_both_sides_have_the_company_that_the_client_had(models: Models, body: B
         backend.gate.set()
         assert all(answer.result(TIMEOUT_S).status_code == 200 for answer in answers)
         wait_until(lambda: all_counted(server) == 3)
-        # On a busy machine one may have run in other company, and is no pair then.
-        assert counted(server, Outcome.PAIRED) >= 1
+        # On a busy machine some may have run in other company, and are no pairs then.
+        assert counted(server, Outcome.PAIRED) + counted(server, Outcome.FAILED) == 3
     assert max(one.company for one in asked) >= 2
 
 
