@@ -25,7 +25,9 @@ RATE = 12.0
 SECONDS = 6.0
 MAX_LAG_S = 0.5
 OPEN_USERS = 100
-CLOSED_REQUESTS = 200
+CLOSED_REQUESTS = 400
+CLOSED_AFTER_S = "0.1"
+"""Less than that many requests take on any machine."""
 SHAPE = "luminanet classify"
 """Short requests: a closed loop sends hundreds beside the few that meet the pause."""
 
@@ -65,7 +67,7 @@ def show(server: Server, seed: int = 0) -> Shown:
     users = ["LuminaNet", "--tags", SHAPE.split()[1], "-u", "1", "--requests", str(CLOSED_REQUESTS)]
     try:
         opened = locust(server.url, server.pid, [*options, *paced])
-        closed = locust(server.url, server.pid, [*users, *options, "--stop-after", "0.3"])
+        closed = locust(server.url, server.pid, [*users, *options, "--stop-after", CLOSED_AFTER_S])
     finally:
         os.kill(server.pid, signal.SIGCONT)
     return Shown(opened.recording.samples, closed.recording.samples)
