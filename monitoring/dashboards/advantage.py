@@ -108,7 +108,8 @@ ADVANTAGE = Board(
             Unit.BYTES,
             [
                 Query(
-                    'avg by (model, sequences) (luminanet_load_memory_bytes{kind="peak_uss"})',
+                    "avg by (model, sequences) "
+                    '(luminanet_load_memory_bytes{kind="peak_uss",task="text-generation"})',
                     "{{model}}, {{sequences}} sequences",
                 )
             ],
@@ -120,7 +121,7 @@ ADVANTAGE = Board(
             Unit.BYTES,
             [
                 Query(
-                    "avg by (model, kind) (luminanet_model_memory_bytes)",
+                    'avg by (model, kind) (luminanet_model_memory_bytes{task="text-generation"})',
                     "{{model}}, {{kind}}",
                 )
             ],
