@@ -33,7 +33,7 @@ from luminanet.sampling import Sampling
 from serving.engines.detokenize import Transcript
 from serving.engines.text import Replay
 from serving.measure.load import PROMPT_WORDS, TALE
-from serving.measure.servers import address, served
+from serving.measure.servers import served
 from serving.metrics.advantage import Advantage, Interval, Pair, Times, advantage
 from serving.metrics.families import Metrics
 from serving.models.load import load
@@ -280,7 +280,7 @@ def measure(given: argparse.Namespace) -> str:
             open_.enter_context(served([*flags, "--shadow", str(share)]))
             for share in (0, given.share)
         ]
-        urls = [address(one) for one in servers]
+        urls = [one.url for one in servers]
         asked = requests(random.Random(given.seed), given.compared)
         print("warming, then blocks in turns", file=sys.stderr)
         for url in urls:

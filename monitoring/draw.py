@@ -5,6 +5,7 @@ the shipped rules (every second instead of every 15), and matplotlib in the plac
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -17,8 +18,9 @@ from luminanet.errors import LuminaNetError
 from monitoring import plots
 from monitoring.board import WINDOW, Board
 from monitoring.dashboards import BOARDS
-from monitoring.live import START_S, Prometheus, prometheus, server, until
+from monitoring.live import START_S, Prometheus, prometheus, until
 from monitoring.load import burst, load
+from serving.measure.servers import served
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "dashboards"
@@ -53,8 +55,8 @@ def draw(artifacts: Path, seconds: float, most_s: float, out: Path) -> None:
     not start."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        server(artifacts, *SERVER) as url,
-        prometheus(url.removeprefix("http://"), Path(folder)) as asked,
+        served(["--artifacts", str(artifacts), *SERVER], os.environ) as server,
+        prometheus((url := server.url).removeprefix("http://"), Path(folder)) as asked,
     ):
         until(lambda: bool(asked.now("luminanet_ready")), START_S, "the first scrape")
         begin_s = time.time()

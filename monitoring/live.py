@@ -3,7 +3,6 @@
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -102,15 +101,6 @@ def prometheus(target: str, folder: Path, *, at_once: bool = False) -> Iterator[
     ]
     with _process(command, f"{url}/-/ready"):
         yield Prometheus(url)
-
-
-@contextmanager
-def server(artifacts: Path, *options: str) -> Iterator[str]:
-    """`python -m serving` on a free port, ready; gives its address. RuntimeError otherwise."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "serving", "--port", str(port), "--log-level", "warning"]
-    with _process([*command, "--artifacts", str(artifacts), *options], f"{url}/health/ready"):
-        yield url
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:

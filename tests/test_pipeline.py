@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from PIL import Image
 
 from export.freeze import main as freeze
+from serving.measure.servers import Server, served
 from tests.datasets import write_images, write_stories
-from tests.processes import Server
 from training.train import main as train
 
 TEXT = ["--batch", "4", "--context", "32", "--vocab-size", "300", "--steps", "20"]
@@ -39,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(runs: Path) -> Iterator[Server]:
-    with Server(runs) as running:
+    with served(["--artifacts", str(runs)], os.environ) as running:
         yield running
 
 
@@ -79,7 +80,7 @@ def test_the_metrics_count_what_was_asked(server: Server) -> None:
 def test_the_same_artifacts_are_served_in_int8(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUMINANET_PRECISION", "int8")
     body = {"prompt": "Once upon a time", "max_tokens": 12, "seed": 1}
-    with Server(runs) as running:
+    with served(["--artifacts", str(runs)], os.environ) as running:
         cards = httpx.get(f"{running.url}/models").raise_for_status().json()["models"]
         answer = httpx.post(f"{running.url}/generate", json=body).raise_for_status().json()
     assert [card["precision"] for card in cards] == ["int8"] * 3

@@ -19,11 +19,11 @@ from benchmarks.load import charts, pause
 from benchmarks.load.drive import Driven, locust
 from benchmarks.load.figures import Cell, Objective, cells, knee, quantiles, values
 from benchmarks.load.page import Report
-from benchmarks.load.server import Server
 from benchmarks.report import provenance
 from loadtest.samples import Sample
 from loadtest.workload import MAX_TOKENS
 from luminanet.errors import LuminaNetError
+from serving.measure.servers import served
 from training.whole import replacing
 
 HERE = Path(__file__).parent
@@ -66,7 +66,7 @@ def measure(options: argparse.Namespace, command: str) -> Path:
     """The folder with the page. Raises LuminaNetError when there is nothing to report."""
     begin_s, busy = time.monotonic(), os.getloadavg()[0]
     objective = Objective(options.ttft, options.tpot)
-    with Server(options.artifacts) as server:
+    with served(["--artifacts", str(options.artifacts)], os.environ) as server:
         driven = locust(server.url, server.pid, sweep_options(options))
         shown = pause.show(server, options.seed)
     steps = driven.recording.steps

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from benchmarks.load.drive import locust
 from benchmarks.load.figures import quantiles
-from benchmarks.load.server import Server
 from benchmarks.report import table
 from loadtest.samples import Sample
 from luminanet.errors import LuminaNetError
+from serving.measure.servers import Server, served
 
 PAUSE_S = 2.0
 RATE = 12.0
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     try:
-        with Server(given.artifacts) as server:
+        with served(["--artifacts", str(given.artifacts)], os.environ) as server:
             print(show(server, given.seed).table(), end="")
     except LuminaNetError as error:
         print(f"error: {error}", file=sys.stderr)

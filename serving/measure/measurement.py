@@ -16,7 +16,7 @@ from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import Served, Task
 from luminanet.errors import DataError
 from serving.measure import load, process
-from serving.measure.servers import address, served
+from serving.measure.servers import served
 from serving.metrics.memory import Kind, ModelMemory
 from serving.models.load import ImageModel, TextModel
 from serving.models.load import load as load_models
@@ -97,7 +97,7 @@ def _under_load(
     with served([word for flag in flags.items() for word in map(str, flag)]) as running:
         pid = running.pid
         with process.sampled(pid) as samples:
-            url = address(running)
+            url = running.url
             begun_s = perf_counter()
             asyncio.run(load.run(url, clients))
             found: dict[Kind, int] = {"peak_rss": process.peak_rss(pid)}

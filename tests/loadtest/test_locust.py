@@ -11,8 +11,8 @@ import pytest
 from benchmarks.load import pause
 from benchmarks.load.drive import NoReportError, locust
 from benchmarks.load.figures import quantiles
-from benchmarks.load.server import Server
 from loadtest.workload import SHAPES
+from serving.measure.servers import Server, served
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENT = ("--max-lag", "30", "-u", "60", "-r", "60")
@@ -22,7 +22,8 @@ PATIENT = ("--max-lag", "30", "-u", "60", "-r", "60")
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """The shipped networks: tiny ones have no room for the prompts."""
-    with Server(ROOT / "pretrained", ("--threads", "1")) as server:
+    flags = ["--artifacts", str(ROOT / "pretrained"), "--threads", "1"]
+    with served(flags, os.environ) as server:
         yield server
 
 
