@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from luminanet.artifact.files import replacing
 from luminanet.errors import ConfigError, finish
 from training.config import RunConfig
-from training.whole import replacing
 
 HERE = Path(__file__).parent
 Config = TypeVar("Config", bound=RunConfig)

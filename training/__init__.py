@@ -9,7 +9,7 @@ Reading order:
     model/       the network that learns
     step/        one training step and its state
     evolution/   how the network changes itself
-    whole, torch_files    files that are whole or not there
+    torch_files  what lies in torch's files, whole or not there
     checkpoint   network <-> ckpt.pt, which export reads
     run/         a whole run, with evolution and resuming
     train        the command line

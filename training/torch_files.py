@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from luminanet.artifact.files import named, replacing
 from luminanet.errors import CheckpointError
 from luminanet.untrusted import line
-from training.whole import named, replacing
 
 READ_BYTES = 1 << 20
 START_BYTES = 512

@@ -22,9 +22,9 @@ from benchmarks.load.page import Report
 from benchmarks.report import provenance
 from loadtest.samples import Sample
 from loadtest.workload import MAX_TOKENS
+from luminanet.artifact.files import replacing
 from luminanet.errors import LuminaNetError
 from serving.measure.servers import served
-from training.whole import replacing
 
 HERE = Path(__file__).parent
 PACKAGES = ("locust", "onnxruntime", "numpy", "tokenizers", "uvicorn")

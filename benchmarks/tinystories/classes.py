@@ -25,11 +25,12 @@ from benchmarks.text.models import TextModel, open_model
 from benchmarks.text.quality import HALF, judged
 from benchmarks.text.streams import HELD_OUT, SPLITS, TRAINING, Streams
 from benchmarks.text.token_classes import Labels, distances, frequencies, kinds
-from luminanet.errors import ConfigError, MissingExtraError
+from benchmarks.tinystories.plots import picture
+from luminanet.artifact.files import replacing
+from luminanet.errors import ConfigError
 from luminanet.tokenizer import Tokenizer
 from training.data.datasets import resolve
 from training.train import command_of
-from training.whole import replacing
 
 HERE = Path(__file__).parent
 PAGE, PLOT, FIGURES = "classes.md", "classes.svg", "classes.json"
@@ -95,7 +96,6 @@ def work(arguments: argparse.Namespace, words: Sequence[str]) -> str:
     )
     names = (first.name, second.name)
     text = f"{page(found, names, arguments.split)}\n{source}"
-    arguments.report.mkdir(parents=True, exist_ok=True)
     body = {"models": names, "split": arguments.split, "parts": [asdict(p) for p in found]}
     contents = {PAGE: text, FIGURES: f"{json.dumps(body, indent=1)}\n"}
     for name, content in contents.items():
@@ -187,18 +187,10 @@ def draw(found: Sequence[Part], names: tuple[str, str], path: Path) -> None:
 
     Raises MissingExtraError without matplotlib.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "dev") from error
     labels = [f"{p.name}  ({p.share:.0%})" for p in found]
     starts = [i for i, p in enumerate(found) if i and p.division != found[i - 1].division]
     at = np.arange(len(found)) + np.searchsorted(starts, np.arange(len(found)), side="right")
-    with mpl.rc_context({"svg.hashsalt": "luminanet", "svg.fonttype": "none", "font.size": 8}):
-        canvas = Figure(figsize=(10, 7.5), layout="constrained")
-        FigureCanvasSVG(canvas)
+    with picture(path, (10, 7.5)) as canvas:
         left, right = canvas.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         for side, (name, colour) in enumerate(zip(names, COLOURS, strict=True)):
             values = [p.losses[side] for p in found]
@@ -214,7 +206,6 @@ def draw(found: Sequence[Part], names: tuple[str, str], path: Path) -> None:
         right.set_xlabel(f"part of the gap, thousandths of a nat (left: {names[0]} is better)")
         for axes in (left, right):
             axes.grid(axis="x", alpha=0.2)
-        canvas.savefig(path, format="svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ from benchmarks.report import provenance
 from benchmarks.tinystories.tries import TRIES, Tried, Try
 from benchmarks.tinystories.tuned import page
 from luminanet import machine
+from luminanet.artifact.files import replacing
 from luminanet.errors import ConfigError
 from training.data.datasets import resolve
 from training.run.run import Run
 from training.run.task import prepare
 from training.train import command_of
-from training.whole import replacing
 
 HERE = Path(__file__).parent
 FIGURES, PAGE = "tuning.json", "tuning.md"

@@ -1,2 +1,2 @@
-"""An artifact: manifest (what it says of itself), directory and folders (on disk), probes (it
-proves itself), tensorrt_plan and gpu (plans beside it)."""
+"""An artifact: manifest (what it says of itself), directory (the whole), folders and files (that
+appear whole or not at all), probes (it proves itself), tensorrt_plan and gpu (plans beside it)."""

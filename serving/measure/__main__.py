@@ -7,9 +7,7 @@ there is some, and apart what creating the sessions adds. Needs Linux; takes som
 """
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 from luminanet import machine
+from luminanet.artifact.files import replacing
 from luminanet.artifact.manifest import Served
 from luminanet.errors import ConfigError, LuminaNetError
 from serving.measure.measurement import Plan, measure
@@ -43,16 +42,9 @@ def measured(artifacts: Path, plan: Plan, command: str) -> Measurement:
 def write(found: Measurement, path: Path) -> None:
     """The whole file or none. Raises ConfigError when it cannot be written."""
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", prefix=f".{path.name}-", dir=path.parent, delete=False
-        ) as file:
-            try:
-                file.write(found.to_json())
-                os.fchmod(file.fileno(), 0o644)
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        path.parent.stat()  # a folder that is not there is a slip
+        with replacing(path) as file:
+            file.write(found.to_json().encode())
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}: name another --out"

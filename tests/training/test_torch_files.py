@@ -162,7 +162,7 @@ def test_a_full_disk_is_told_as_such_and_leaves_what_was_there(
 ) -> None:
     before = path.read_bytes()
     monkeypatch.setattr(Full, "room", room)
-    monkeypatch.setattr("training.whole.os.fdopen", _closing(Full))
+    monkeypatch.setattr("luminanet.artifact.files.os.fdopen", _closing(Full))
     with pytest.raises(OSError, match="No space left on device") as caught:
         write_torch(path, BODY)
     assert caught.value.errno == errno.ENOSPC

@@ -5,6 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from luminanet.artifact.files import replacing
 from luminanet.errors import CheckpointError, LuminaNetError, finish, told
 from luminanet.frozen import FrozenNet
 from training import checkpoint
@@ -14,7 +15,6 @@ from training.analysis.page import Story, build
 from training.analysis.report import comparison, lines
 from training.analysis.similarity import compare
 from training.run.run import EVENTS
-from training.whole import replacing
 
 PAGE = "topology.html"
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from luminanet.artifact.files import replacing
 from luminanet.errors import CheckpointError, ConfigError, DivergedError, Ended
 from luminanet.frozen import FrozenNet
 from training import checkpoint
@@ -31,7 +32,6 @@ from training.step.distributed import World
 from training.step.trainer import Score, Trainer
 from training.stored import completed
 from training.torch_files import read_torch, write_torch
-from training.whole import replacing
 
 STATE = "state.pt"
 CHECKPOINT = "ckpt.pt"

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from luminanet.artifact.files import named
 from luminanet.errors import MissingExtraError
-from training.whole import named
 
 
 @contextmanager
