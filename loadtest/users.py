@@ -101,13 +101,6 @@ class Closed(Sender):
     def wait_time(self) -> float:
         return float(self.environment.parsed_options.think)
 
-    def _ask(self, kind: str) -> None:
-        self.send(f"{self.model} {kind}", self.load.draw.getrandbits(32))
-
-
-class LuminaNet(Closed):
-    model = "luminanet"
-
     @tag("stream")
     @task(3)
     def stream(self) -> None:
@@ -117,6 +110,13 @@ class LuminaNet(Closed):
     @task(1)
     def whole(self) -> None:
         self._ask("whole")
+
+    def _ask(self, kind: str) -> None:
+        self.send(f"{self.model} {kind}", self.load.draw.getrandbits(32))
+
+
+class LuminaNet(Closed):
+    model = "luminanet"
 
     @tag("classify")
     @task(1)
@@ -126,13 +126,3 @@ class LuminaNet(Closed):
 
 class GPT2(Closed):
     model = "gpt2"
-
-    @tag("stream")
-    @task(3)
-    def stream(self) -> None:
-        self._ask("stream")
-
-    @tag("whole")
-    @task(1)
-    def whole(self) -> None:
-        self._ask("whole")

@@ -60,13 +60,13 @@ def kinds(tokens_KU: NDArray[Any], tokenizer: str) -> tuple[Labels, tuple[str, .
 
     A name is a capitalised word inside a sentence; words of one letter, such as I, are none.
     """
-    words = vocabulary(tokenizer)
-    alone_V = np.array([_alone(words.get(v, "")) for v in range(max(words) + 1)])
-    capital_V = np.array(
-        [words.get(v, "").lstrip(SPACE)[:1].isupper() for v in range(len(alone_V))]
-    )
-    long_V = np.array([len(words.get(v, "").lstrip(SPACE)) > 1 for v in range(len(alone_V))])
-    begins_V = np.array([_begins(words.get(v, "")) for v in range(len(alone_V))])
+    named = vocabulary(tokenizer)
+    words = [named.get(number, "") for number in range(max(named) + 1)]
+    alone_V = np.array([_alone(word) for word in words])
+    bare = [word.lstrip(SPACE) for word in words]
+    capital_V = np.array([word[:1].isupper() for word in bare])
+    long_V = np.array([len(word) > 1 for word in bare])
+    begins_V = np.array([_begins(word) for word in words])
     now_KT = tokens_KU[:, 1:]
     labels_KT = alone_V[now_KT]
     word_KT = labels_KT == KINDS.index("other word")

@@ -1,6 +1,7 @@
 """Entries of two families -> pictures of quality against cost, as SVG."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ COLOURS = {Family.LUMINANET: "#c2410c", Family.GPT2: "#1d4ed8"}
 NAMES = {Family.LUMINANET: "LuminaNet", Family.GPT2: "GPT-2"}
 
 
-def draw(entries: Sequence[Entry], path: Path) -> None:
-    """Bits per byte against each cost, with the frontier of each family. Same entries, same bytes.
+@contextmanager
+def picture(path: Path, size: tuple[float, float]) -> Iterator[Any]:
+    """A figure of matplotlib that is an SVG when the block ends. Same content, same bytes.
 
     Raises MissingExtraError without matplotlib.
     """
@@ -31,18 +33,28 @@ def draw(entries: Sequence[Entry], path: Path) -> None:
         import matplotlib as mpl
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure as Canvas
-        from matplotlib.lines import Line2D
     except ImportError as error:
         raise MissingExtraError("matplotlib", "dev") from error
     with mpl.rc_context({"svg.hashsalt": "luminanet", "svg.fonttype": "none", "font.size": 8}):
-        canvas = Canvas(figsize=(11, 6.5), layout="constrained")
+        canvas = Canvas(figsize=size, layout="constrained")
         FigureCanvasSVG(canvas)
+        yield canvas
+        canvas.savefig(path, format="svg", metadata={"Date": None})
+
+
+def draw(entries: Sequence[Entry], path: Path) -> None:
+    """Bits per byte against each cost, with the frontier of each family. Same entries, same bytes.
+
+    Raises MissingExtraError without matplotlib.
+    """
+    with picture(path, (11, 6.5)) as canvas:
+        from matplotlib.lines import Line2D
+
         for axes, (label, cost) in zip(canvas.subplots(2, 3).flat, PANELS.items(), strict=True):
             _panel(axes, entries, label, cost)
         families = [family for family in COLOURS if any(e.family is family for e in entries)]
         lines = [Line2D([], [], color=COLOURS[family], label=NAMES[family]) for family in families]
         canvas.legend(handles=lines, loc="outside upper right", ncols=2)
-        canvas.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _panel(axes: Any, entries: Sequence[Entry], label: str, cost: Figure) -> None:
