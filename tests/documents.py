@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 README, SERVING = ROOT / "README.md", ROOT / "docs" / "serving.md"
 CODE = ("luminanet", "training", "export", "serving", "loadtest", "monitoring", "benchmarks")
 VARIABLES = {"LUMINANET_DATA", *(f"LUMINANET_{name.upper()}" for name in Settings.model_fields)}
-FOREIGN = {"docker", "tensorboard", "pre-commit", "curl", "promtool", "apt-get", "locust"}
+FOREIGN = {
+    *("docker", "kubectl", "tensorboard", "pre-commit", "curl", "promtool", "apt-get", "locust"),
+}
 """Programs of others, whose options are not ours to check."""
 FENCE = re.compile(
     r"(?:<!-- (?P<note>[^\n>]*) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)\n```\n", re.DOTALL
