@@ -11,15 +11,15 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from math import ceil
 from pathlib import Path
 
 import yaml
 
-from benchmarks.load.figures import KNEE_SHARE
+from benchmarks.load.figures import kept
 from benchmarks.report import replace_marked, table
 from loadtest.workload import MAX_TOKENS
+from luminanet.artifact.manifest import Family
 from luminanet.errors import ConfigError, DataError, LuminaNetError
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +30,7 @@ RATES = (10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 CLUSTER_PODS = 150_000
 """In one cluster, at most: kubernetes.io/docs/setup/best-practices/cluster-large/."""
 GIB = 2**30
+MODELS = [family.value for family in Family]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +78,20 @@ def measured(figures: Path, model: str) -> Replica:
     """Raises DataError when the file is none, or has no rate that this model kept."""
     try:
         found = json.loads(figures.read_text("utf-8"))
-        cells = sorted(
-            (cell for cell in found["cells"] if cell["model"] == model),
-            key=lambda cell: float(cell["rate"]),
-        )
-        kept = list(takewhile(lambda cell: cell["within"] >= KNEE_SHARE, cells))
+        cells = {cell["rate"]: cell for cell in found["cells"] if cell["model"] == model}
+        rates = kept({rate: cell["within"] for rate, cell in cells.items()})
         cores = re.search(r" on (\d+) cores ", found["provenance"])
-        if not kept or not cores:
+        if not rates or not cores:
             raise DataError(f"{figures} has no rate that {model} kept: measure one that it can")
-        best = kept[-1]
+        best = cells[rates[-1]]
         return Replica(
             model,
             best["tokens_per_second"],
             best["rate"] * best["seconds"]["end to end"][1],
             int(cores[1]),
             best["server_cores"],
-            max(cell["server_peak_bytes"] for cell in cells),
-            best is not cells[-1],
+            max(cell["server_peak_bytes"] for cell in cells.values()),
+            len(rates) < len(cells),
             found["provenance"],
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -181,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--requests-per-second", type=float, help="default: a table of rates")
     parser.add_argument("--tokens", type=int, default=MAX_TOKENS, help="of an answer")
-    parser.add_argument("--model", choices=("luminanet", "gpt2"), default="luminanet")
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0])
     parser.add_argument("--zones", type=int, default=3, help="one of which may be lost; 1: none")
     parser.add_argument("--core-hour", type=float, help="your price of a core for an hour")
     parser.add_argument("--gib-hour", type=float, default=0.0, help="your price of a GiB")
@@ -194,9 +192,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         traffics = [Traffic(rate, given.tokens) for rate in rates]
         figures = newest()
         prices = None if given.core_hour is None else (given.core_hour, given.gib_hour)
-        planned = report(traffics, measured(figures, given.model), given.zones, prices)
-        both = [measured(figures, model) for model in ("luminanet", "gpt2")]
-        text = f"{planned}\n{basis(both, given.zones)}"
+        replicas = {model: measured(figures, model) for model in MODELS}
+        planned = report(traffics, replicas[given.model], given.zones, prices)
+        text = f"{planned}\n{basis([*replicas.values()], given.zones)}"
     except LuminaNetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

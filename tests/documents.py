@@ -17,7 +17,14 @@ README, SERVING = ROOT / "README.md", ROOT / "docs" / "serving.md"
 CODE = ("luminanet", "training", "export", "serving", "loadtest", "monitoring", "benchmarks")
 VARIABLES = {"LUMINANET_DATA", *(f"LUMINANET_{name.upper()}" for name in Settings.model_fields)}
 FOREIGN = {
-    *("docker", "kubectl", "tensorboard", "pre-commit", "curl", "promtool", "apt-get", "locust"),
+    "docker",
+    "kubectl",
+    "tensorboard",
+    "pre-commit",
+    "curl",
+    "promtool",
+    "apt-get",
+    "locust",
 }
 """Programs of others, whose options are not ours to check."""
 FENCE = re.compile(

@@ -1,7 +1,8 @@
 """Samples -> figures: quantiles, goodput under an objective, the knee of a sweep."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
@@ -142,15 +143,17 @@ def _cell(
     )
 
 
+def kept(shares: Mapping[float, float]) -> list[float]:
+    """Of rates and the shares that met the objective at them: the rates, rising, up to the first
+    that fewer than KNEE_SHARE met."""
+    return list(takewhile(lambda rate: shares[rate] >= KNEE_SHARE, sorted(shares)))
+
+
 def knee(found: Sequence[Cell], objective: Objective) -> float | None:
     """The highest rate of one model's cells up to which KNEE_SHARE met the objective at every
     rate; None when the lowest rate already missed it."""
-    last = None
-    for cell in sorted(found, key=lambda cell: cell.rate):
-        if cell.share(objective) < KNEE_SHARE:
-            break
-        last = cell.rate
-    return last
+    rates = kept({cell.rate: cell.share(objective) for cell in found})
+    return rates[-1] if rates else None
 
 
 def client_was_the_limit(found: Iterable[Cell]) -> list[Cell]:

@@ -171,7 +171,8 @@ def all_tries(known: Sequence[Tried]) -> str:
         f"Unless changed: weight decay {usual.weight_decay} (not on norms and biases), beta2 "
         f"{usual.beta2}, gradients clipped at 1, warm-up {usual.warmup:.0%} of the steps, cosine "
         f"to {usual.final_rate:g}, no dropout, heads of {usual.head_width}, seed 0, and of "
-        "LuminaNet what its preset says. Batches of 16 x 256 tokens; products in bfloat16.\n"
+        "LuminaNet what its preset says. Batches of 16 x 256 tokens; products in bfloat16 where "
+        "the processor multiplies it, else in float32 (AVX2 without BF16, below).\n"
     )
     header = ["side", "width", "parameters", "steps", "rate", "changed", "perplexity", "s"]
     return f"{table(header, rows)}\n{notes}"

@@ -1,20 +1,16 @@
 """Traffic -> replicas, memory and cost."""
 
 import json
-from math import ceil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from benchmarks import scale
 from benchmarks.scale import Plan, Replica, Traffic, breaks_first, measured, newest, plan
 from loadtest.workload import MAX_TOKENS
 from luminanet.errors import ConfigError, DataError
-from tests.deploy.test_kubernetes import in_bytes
 
 REPLICA = Replica("luminanet", 1000.0, 2.0, 2, 0.5, 2**28, True, "")
-ROOT = Path(__file__).parent.parent.parent
 
 
 def cell(rate: float, within: float) -> dict[str, object]:
@@ -106,16 +102,6 @@ def test_a_price_adds_what_an_hour_costs(capsys: pytest.CaptureFixture[str]) -> 
     cells = dict(zip(header.split(" | "), row.split(" | "), strict=True))
     assert float(cells["an hour"]) == float(cells["cores"])
     assert scale.main([*words, "--tokens", "0"]) == 2
-
-
-def test_the_manifests_fit_what_was_measured() -> None:
-    found = measured(newest(), "luminanet")
-    deployment = yaml.safe_load((ROOT / "deploy/kubernetes/base/deployment.yaml").read_text())
-    (inside,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert in_bytes(inside["resources"]["requests"]["memory"]) >= found.peak_bytes
-    assert int(inside["resources"]["limits"]["cpu"]) == found.cores
-    (trigger,) = yaml.safe_load(scale.SCALED.read_text("utf-8"))["spec"]["triggers"]
-    assert 0 < float(trigger["metadata"]["threshold"]) <= ceil(found.in_flight)
 
 
 def test_the_page_has_the_table_that_the_command_writes_of_some_figures() -> None:

@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
+from benchmarks.scale import measured, newest
 from serving.server import LAST_BYTES_S
 from serving.settings import Settings
 from tests.dockerfiles import parse
@@ -92,11 +95,16 @@ def kubectl(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([KUBECTL, "kustomize", str(folder)], capture_output=True, text=True)
 
 
-def built(target: str) -> dict[str, Object]:
-    """By kind, of which there is one each."""
+@cache
+def manifests(target: str) -> str:
     done = kubectl(FOLDER / target)
     assert done.returncode == 0, done.stderr
-    found = list(yaml.safe_load_all(done.stdout))
+    return done.stdout
+
+
+def built(target: str) -> dict[str, Object]:
+    """By kind, of which there is one each; the caller may change them."""
+    found = list(yaml.safe_load_all(manifests(target)))
     assert len({one["kind"] for one in found}) == len(found)
     return {one["kind"]: one for one in found}
 
@@ -240,3 +248,11 @@ def test_what_scales_is_a_metric_that_the_server_has() -> None:
         assert f'"{name.removeprefix("luminanet_")}"' in families
     (endpoint,) = found["PodMonitor"]["spec"]["podMetricsEndpoints"]
     assert (endpoint["port"], endpoint["path"]) == ("http", "/metrics")
+
+
+def test_the_manifests_fit_what_was_measured() -> None:
+    found, inside = measured(newest(), "luminanet"), container("base")
+    assert in_bytes(inside["resources"]["requests"]["memory"]) >= found.peak_bytes
+    assert int(inside["resources"]["limits"]["cpu"]) == found.cores
+    (trigger,) = built("overlays/cpu")["ScaledObject"]["spec"]["triggers"]
+    assert 0 < float(trigger["metadata"]["threshold"]) <= ceil(found.in_flight)
