@@ -21,7 +21,7 @@ from serving.metrics.memory import MemoryGauges
 from serving.models.interface import state_bytes
 from serving.models.load import ImageModel, Models, TextModel
 from serving.models.memory import allowance, ceiling
-from serving.pictures.pixels import read_image
+from serving.pictures.pixels import claimed_pixels, read_image
 from serving.settings import Settings
 from serving.shadow import Shadow, Side
 
@@ -206,10 +206,12 @@ def _image_engine(model: ImageModel, settings: Settings, metrics: Metrics) -> Im
     return ImageEngine(
         model.manifest.family.value,
         batch,
+        partial(claimed_pixels, max_pixels=settings.max_image_pixels),
         partial(read_image, max_pixels=settings.max_image_pixels),
         settings.max_batch,
         settings.compute_threads,
         settings.queue_limit,
+        settings.queue_pixels,
         told,
     )
 

@@ -91,6 +91,19 @@ class Settings(BaseSettings):
         ge=1024,
         description="largest image, in pixels, checked before it is decoded",
     )
+    queue_pixels: int = Field(
+        default=256_000_000,
+        ge=1024,
+        description="pixels of all images that may wait to be decoded; more get a 429, but one "
+        "alone never does",
+    )
+    heartbeat_seconds: float = Field(
+        default=15.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="after so long without a word a stream sends a comment, so that proxies keep "
+        "it open; 0: never",
+    )
     threads: int = Field(
         default=0,
         ge=0,

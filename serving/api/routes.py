@@ -64,7 +64,8 @@ def build_router(service: Service) -> APIRouter:
         job = _generation(body, model, service.settings, seed, request)
         service.submit(engine, job)
         if body.stream:
-            return EventStream(job, {"model": body.model, "seed": seed}, body.logprobs)
+            ending = {"model": body.model, "seed": seed}
+            return EventStream(job, ending, body.logprobs, service.settings.heartbeat_seconds)
         text, finish, logs = await whole(job, request.receive)
         return _json(
             schemas.GenerateResponse(
