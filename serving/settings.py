@@ -48,8 +48,8 @@ class Settings(BaseSettings):
         default=4,
         ge=1,
         le=64,
-        description="tokens that one call of a text model draws, and that a stream sends together; "
-        "a GPT-2 needs a graph for it (`freeze.py --decode`)",
+        description="tokens that one call of a text model draws, and that a stream sends together, "
+        "after its first; a GPT-2 needs a graph for it (`freeze.py --decode`)",
     )
     reproducible: bool = Field(
         default=False,
@@ -75,7 +75,8 @@ class Settings(BaseSettings):
         default=128,
         ge=1,
         le=1_000_000,
-        description="requests that may wait per model; more get a 429",
+        description="requests that may wait per model, beside those that a free place awaits; "
+        "more get a 429",
     )
     default_max_tokens: int = Field(
         default=128, ge=1, description="max_tokens of a request that names none"
