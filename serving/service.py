@@ -71,11 +71,15 @@ class Service:
         return self.models.image, self._image
 
     def submit(self, engine: Engine[J], job: J) -> None:
-        """Gives a client's job to its engine; whatever no client waits for makes room first.
+        """Gives a client's job to its engine, which it leaves at its deadline; whatever no client
+        waits for makes room first.
         Raises OverloadedError or ShuttingDownError."""
         if self._shadow:
             self._shadow.give_way()
         engine.submit(job)
+        if self.settings.deadline_seconds:
+            left_s = job.arrived_s + self.settings.deadline_seconds - perf_counter()
+            asyncio.get_running_loop().call_later(left_s, engine.expire, job)
         if self._shadow and isinstance(job, Generation) and engine is self._text[Family.LUMINANET]:
             self._shadow.offer(job)
 

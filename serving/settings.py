@@ -98,6 +98,13 @@ class Settings(BaseSettings):
         description="pixels of all images that may wait to be decoded; more get a 429, but one "
         "alone never does",
     )
+    deadline_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="how long a request may take from the end of its headers; then it is ended "
+        "within one call of the network and gets a 504; 0: as long as it needs",
+    )
     heartbeat_seconds: float = Field(
         default=15.0,
         ge=0,

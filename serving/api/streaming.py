@@ -110,7 +110,7 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": frames, "more_body": more})
 
     def _last_frames(self, finish: Finish) -> bytes:
-        if finish is Finish.ERROR:
+        if finish in (Finish.ERROR, Finish.DEADLINE):
             error = failure(finish)
             assert error is not None
             return _frame(errors.body(error))

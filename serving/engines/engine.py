@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 from serving.errors import (
     ApiError,
     ClientGoneError,
+    DeadlineError,
     InternalError,
     OverloadedError,
     ShuttingDownError,
@@ -39,6 +40,7 @@ class Finish(StrEnum):
     LENGTH = "length"
     DONE = "done"
     CANCELLED = "cancelled"
+    DEADLINE = "deadline"
     SHUTDOWN = "shutdown"
     ERROR = "error"
 
@@ -48,6 +50,10 @@ def failure(reason: Finish) -> ApiError | None:
     match reason:
         case Finish.CANCELLED:
             return ClientGoneError("the client closed the connection")
+        case Finish.DEADLINE:
+            return DeadlineError(
+                "the request took longer than this server gives one: ask for less, or again later"
+            )
         case Finish.SHUTDOWN:
             return ShuttingDownError("the server is shutting down: send the request again later")
         case Finish.ERROR:
@@ -88,11 +94,17 @@ class Job:
         self.exemplar = {"request_id": request_id} if request_id else None
         self.submitted_s = 0.0
         self.outbox = Outbox()
-        self.cancelled = False
+        self.leaving: Finish | None = None
+        """Why it leaves before its end."""
 
-    def cancel(self) -> None:
-        """Nobody waits for the result any more: the job leaves before the next step."""
-        self.cancelled = True
+    @property
+    def cancelled(self) -> bool:
+        return self.leaving is not None
+
+    def cancel(self, reason: Finish = Finish.CANCELLED) -> None:
+        """The result is not awaited any more: the job leaves before the next step. The first
+        reason counts."""
+        self.leaving = self.leaving or reason
 
 
 J = TypeVar("J", bound=Job)
@@ -139,6 +151,12 @@ class Engine(ABC, Generic[J]):
                 )
             job.submitted_s = perf_counter()
             self._waiting.append(job)
+            self._wake.notify()
+
+    def expire(self, job: J) -> None:
+        """The job's time is over: it ends, if it has not yet, with Finish.DEADLINE."""
+        with self._wake:
+            job.cancel(Finish.DEADLINE)
             self._wake.notify()
 
     def drain(self) -> None:
@@ -205,7 +223,7 @@ class Engine(ABC, Generic[J]):
             for job in gone:
                 self._waiting.remove(job)
         for job in gone:
-            self._end(job, Finish.CANCELLED)
+            self._end(job, job.leaving or Finish.CANCELLED)
 
     def _full(self) -> bool:
         """Whether as many wait as may, beside those whom a free place awaits; under `_wake`."""

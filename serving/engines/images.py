@@ -66,9 +66,9 @@ class Classification(Job):
         """Those that are still to be decoded."""
         self.decoded: Pixels | ApiError | None = None
 
-    def cancel(self) -> None:
+    def cancel(self, reason: Finish = Finish.CANCELLED) -> None:
         """As of a Job; the picture is let go at once."""
-        super().cancel()
+        super().cancel(reason)
         self.data = b""
 
 

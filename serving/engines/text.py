@@ -99,12 +99,11 @@ class TextEngine(Engine[Generation]):
         return self._sequences.room(prompt)
 
     def _step(self) -> None:
-        gone = [row for row, job in enumerate(self._running) if job.cancelled]
-        self._leave([(row, Finish.CANCELLED) for row in gone])
+        self._leave([(row, job.leaving) for row, job in enumerate(self._running) if job.leaving])
         computed = 0
         while computed < PROMPT_TOKENS and (job := self._next()) is not None:
-            if job.cancelled:  # meanwhile: prompts that were computed before it take their time
-                self._end(self._running.pop(), Finish.CANCELLED)
+            if job.leaving:  # since then: prompts that were computed before it take their time
+                self._end(self._running.pop(), job.leaving)
             else:
                 computed += self._join(job)
         if self._running:

@@ -299,6 +299,16 @@ def test_pixels_that_wait_are_bounded_but_a_picture_alone_is_always_taken(
         assert upload(server, LARGE).status_code == 200
 
 
+def test_a_picture_that_takes_too_long_is_ended_before_it_is_decoded(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = GatedReader(monkeypatch, LARGE)
+    with running(models, deadline_seconds=0.05) as server:
+        late = upload(server, LARGE)
+        reader.gate.set()
+    assert (late.status_code, late.json()["error"]["type"]) == (504, "deadline_exceeded")
+
+
 def test_a_client_that_leaves_takes_its_picture_out_of_the_queue(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,6 +228,22 @@ def test_a_cancelled_request_leaves_before_the_next_step() -> None:
         assert one.counted("requests_finished_total", finish_reason="cancelled") == 1
 
 
+def test_a_request_leaves_at_its_deadline_whether_it_runs_or_waits() -> None:
+    one, sequences = bench(rows=1)
+    shut(sequences)
+    with one:
+        runs = one.submit([0], max_tokens=20)
+        wait_until(lambda: one.counted("requests_running") == 1)
+        waits, kept = one.submit([1]), one.submit([2], max_tokens=1)
+        for job in runs, waits:
+            job.cancel(Finish.DEADLINE)
+            job.cancel()  # as its handler does in the end
+        sequences.gate.release(9)
+        assert [one.read(job)[1] for job in (runs, waits)] == [Finish.DEADLINE] * 2
+        assert one.read(kept) == ("d", Finish.LENGTH)
+        assert one.counted("requests_finished_total", finish_reason="deadline") == 2
+
+
 def test_a_cancelled_request_gives_back_its_place_in_the_queue() -> None:
     one, sequences = bench(rows=1, queue_limit=1)
     shut(sequences)
