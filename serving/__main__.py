@@ -1,6 +1,7 @@
 """`python -m serving`: settings -> socket -> models -> app -> server. Heavy imports come late."""
 
 import logging
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -38,7 +39,8 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 
 def serve(settings: Settings) -> None:
-    """Listens first, so that a taken port is told before models are loaded."""
+    """Listens when the models are loaded and warm: until then connections are refused, as probes
+    understand. Ports that are taken are told before."""
     from serving.app import create_app
     from serving.metrics.port import answering
     from serving.models.load import load
@@ -47,21 +49,29 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s"
     )
-    with ExitStack() as open_:
-        listener = open_.enter_context(listen(settings.host, settings.port))
-        scraped = None
+
+    def open_ports() -> list[socket.socket]:
+        """The main one, and that of /metrics if it has one."""
+        ports = [listen(settings.host, settings.port)]
         if settings.metrics_port is not None:
-            scraped = open_.enter_context(listen(LOOPBACK, settings.metrics_port, "--metrics-port"))
-        models = load(
-            settings.artifacts,
-            settings.compute_threads,
-            settings.precision,
-            settings.steps,
-            settings.reproducible,
-        )
-        app = create_app(settings, models)
-        if scraped:
-            open_.enter_context(answering(app.state.service.metrics.registry, scraped))
+            ports.append(listen(LOOPBACK, settings.metrics_port, "--metrics-port"))
+        return ports
+
+    for port in open_ports():
+        port.close()
+    models = load(
+        settings.artifacts,
+        settings.compute_threads,
+        settings.precision,
+        settings.steps,
+        settings.reproducible,
+    )
+    app = create_app(settings, models)
+    listener, *scraped = open_ports()
+    with ExitStack() as open_:
+        open_.enter_context(listener)
+        for port in scraped:
+            open_.enter_context(answering(app.state.service.metrics.registry, port))
         make_server(app, settings).run(sockets=[listener])
 
 

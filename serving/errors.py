@@ -62,6 +62,10 @@ class ClientGoneError(ApiError):
     """Nobody is left to answer."""
 
 
+class DeadlineError(ApiError):
+    """It took longer than the server gives a request."""
+
+
 class InternalError(ApiError):
     """Our fault."""
 
@@ -80,6 +84,7 @@ STATUS: dict[type[ApiError], tuple[int, str]] = {
     InternalError: (500, "internal_error"),
     ShuttingDownError: (503, "shutting_down"),
     UnavailableError: (503, "unavailable"),
+    DeadlineError: (504, "deadline_exceeded"),
 }
 
 

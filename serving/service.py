@@ -21,7 +21,7 @@ from serving.metrics.memory import MemoryGauges
 from serving.models.interface import state_bytes
 from serving.models.load import ImageModel, Models, TextModel
 from serving.models.memory import allowance, ceiling
-from serving.pictures.pixels import read_image
+from serving.pictures.pixels import claimed_pixels, read_image
 from serving.settings import Settings
 from serving.shadow import Shadow, Side
 
@@ -71,11 +71,15 @@ class Service:
         return self.models.image, self._image
 
     def submit(self, engine: Engine[J], job: J) -> None:
-        """Gives a client's job to its engine; whatever no client waits for makes room first.
+        """Gives a client's job to its engine, which it leaves at its deadline; whatever no client
+        waits for makes room first.
         Raises OverloadedError or ShuttingDownError."""
         if self._shadow:
             self._shadow.give_way()
         engine.submit(job)
+        if self.settings.deadline_seconds:
+            left_s = job.arrived_s + self.settings.deadline_seconds - perf_counter()
+            asyncio.get_running_loop().call_later(left_s, engine.expire, job)
         if self._shadow and isinstance(job, Generation) and engine is self._text[Family.LUMINANET]:
             self._shadow.offer(job)
 
@@ -206,10 +210,12 @@ def _image_engine(model: ImageModel, settings: Settings, metrics: Metrics) -> Im
     return ImageEngine(
         model.manifest.family.value,
         batch,
+        partial(claimed_pixels, max_pixels=settings.max_image_pixels),
         partial(read_image, max_pixels=settings.max_image_pixels),
         settings.max_batch,
         settings.compute_threads,
         settings.queue_limit,
+        settings.queue_pixels,
         told,
     )
 

@@ -48,8 +48,8 @@ class Settings(BaseSettings):
         default=4,
         ge=1,
         le=64,
-        description="tokens that one call of a text model draws, and that a stream sends together; "
-        "a GPT-2 needs a graph for it (`freeze.py --decode`)",
+        description="tokens that one call of a text model draws, and that a stream sends together, "
+        "after its first; a GPT-2 needs a graph for it (`freeze.py --decode`)",
     )
     reproducible: bool = Field(
         default=False,
@@ -75,7 +75,8 @@ class Settings(BaseSettings):
         default=128,
         ge=1,
         le=1_000_000,
-        description="requests that may wait per model; more get a 429",
+        description="requests that may wait per model, beside those that a free place awaits; "
+        "more get a 429",
     )
     default_max_tokens: int = Field(
         default=128, ge=1, description="max_tokens of a request that names none"
@@ -90,6 +91,26 @@ class Settings(BaseSettings):
         default=16_000_000,
         ge=1024,
         description="largest image, in pixels, checked before it is decoded",
+    )
+    queue_pixels: int = Field(
+        default=256_000_000,
+        ge=1024,
+        description="pixels of all images that may wait to be decoded; more get a 429, but one "
+        "alone never does",
+    )
+    deadline_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="how long a request may take from the end of its headers; then it is ended "
+        "within one call of the network and gets a 504; 0: as long as it needs",
+    )
+    heartbeat_seconds: float = Field(
+        default=15.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="after so long without a word a stream sends a comment, so that proxies keep "
+        "it open; 0: never",
     )
     threads: int = Field(
         default=0,

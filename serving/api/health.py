@@ -40,7 +40,7 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/health/ready", responses=error_answers(503))
     async def ready() -> Health:
-        """Whether new work is accepted; not before the start, and not while draining."""
+        """Whether new work is accepted; not while draining, nor when an engine died."""
         if service.draining:
             raise ShuttingDownError("the server is shutting down")
         if not service.ready:

@@ -53,7 +53,7 @@ def build_router(service: Service) -> APIRouter:
     @router.post(
         "/generate",
         response_model=schemas.GenerateResponse,
-        responses={200: EVENTS, **error_answers(400, 404, 413, 415, 422, 429, 500, 503)},
+        responses={200: EVENTS, **error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504)},
         openapi_extra=_body({JSON: GenerateRequest.model_json_schema()}),
     )
     async def generate(request: Request) -> Response:
@@ -64,7 +64,8 @@ def build_router(service: Service) -> APIRouter:
         job = _generation(body, model, service.settings, seed, request)
         service.submit(engine, job)
         if body.stream:
-            return EventStream(job, {"model": body.model, "seed": seed}, body.logprobs)
+            ending = {"model": body.model, "seed": seed}
+            return EventStream(job, ending, body.logprobs, service.settings.heartbeat_seconds)
         text, finish, logs = await whole(job, request.receive)
         return _json(
             schemas.GenerateResponse(
@@ -80,7 +81,7 @@ def build_router(service: Service) -> APIRouter:
     @router.post(
         "/classify",
         response_model=schemas.ClassifyResponse,
-        responses=error_answers(400, 404, 413, 415, 422, 429, 500, 503),
+        responses=error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504),
         openapi_extra=_body({MULTIPART: FORM, JSON: ClassifyRequest.model_json_schema()}),
     )
     async def classify(request: Request) -> Response:

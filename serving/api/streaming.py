@@ -7,6 +7,7 @@ The frames of a stream:
     data: {"finish_reason", "usage", "model", "seed"}     at the end, and then
     data: [DONE]
     data: {"error": {"type", "message", "param"}}         instead of these two on a failure
+    : waiting                                             a comment, after heartbeat_s of silence
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from serving.errors import ApiError
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 DONE = b"data: [DONE]\n\n"
+HEARTBEAT = b": waiting\n\n"
 
 
 @asynccontextmanager
@@ -76,12 +78,16 @@ async def whole(job: Generation, receive: Receive) -> tuple[str, Finish, list[fl
 class EventStream(Response):
     """The frames of a generation. Frames that wait together are sent together."""
 
-    def __init__(self, job: Generation, ending: Mapping[str, Any], logprobs: bool) -> None:
-        """`ending`: what the last frame tells beside finish_reason and usage."""
+    def __init__(
+        self, job: Generation, ending: Mapping[str, Any], logprobs: bool, heartbeat_s: float = 0
+    ) -> None:
+        """`ending`: what the last frame tells beside finish_reason and usage; `heartbeat_s` of 0:
+        no comments."""
         super().__init__(headers=HEADERS, media_type="text/event-stream")
         del self.headers["content-length"]
         self._job = job
         self._ending = ending
+        self._heartbeat_s = heartbeat_s or None
         self._frame = _frame_with_logs if logprobs else _text_frame
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +95,12 @@ class EventStream(Response):
         async with watched(self._job, receive):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             while finish is None:
-                pieces = await self._job.outbox.take()
+                try:
+                    async with asyncio.timeout(self._heartbeat_s):
+                        pieces = await self._job.outbox.take()
+                except TimeoutError:
+                    await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+                    continue
                 finish = pieces[-1].finish
                 frames = b"".join(map(self._frame, pieces))
                 if finish:
@@ -99,7 +110,7 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": frames, "more_body": more})
 
     def _last_frames(self, finish: Finish) -> bytes:
-        if finish is Finish.ERROR:
+        if finish in (Finish.ERROR, Finish.DEADLINE):
             error = failure(finish)
             assert error is not None
             return _frame(errors.body(error))

@@ -5,6 +5,8 @@ queue and are worked off by `_step` on the engine's own thread; the runtime rele
 the event loop runs meanwhile. Every request has an Outbox, which only the event loop touches.
 
 Life cycle: start -> drain (no new requests, running ones go on) -> stop (what is left ends now).
+A thread that dies all the same ends its requests with Finish.ERROR; then `alive` is False and
+nothing is taken any more.
 """
 
 import asyncio
@@ -20,9 +22,11 @@ from typing import Any, Generic, TypeVar
 from serving.errors import (
     ApiError,
     ClientGoneError,
+    DeadlineError,
     InternalError,
     OverloadedError,
     ShuttingDownError,
+    UnavailableError,
 )
 from serving.metrics.families import EngineMetrics
 
@@ -36,6 +40,7 @@ class Finish(StrEnum):
     LENGTH = "length"
     DONE = "done"
     CANCELLED = "cancelled"
+    DEADLINE = "deadline"
     SHUTDOWN = "shutdown"
     ERROR = "error"
 
@@ -45,6 +50,10 @@ def failure(reason: Finish) -> ApiError | None:
     match reason:
         case Finish.CANCELLED:
             return ClientGoneError("the client closed the connection")
+        case Finish.DEADLINE:
+            return DeadlineError(
+                "the request took longer than this server gives one: ask for less, or again later"
+            )
         case Finish.SHUTDOWN:
             return ShuttingDownError("the server is shutting down: send the request again later")
         case Finish.ERROR:
@@ -85,26 +94,33 @@ class Job:
         self.exemplar = {"request_id": request_id} if request_id else None
         self.submitted_s = 0.0
         self.outbox = Outbox()
-        self.cancelled = False
+        self.leaving: Finish | None = None
+        """Why it leaves before its end."""
 
-    def cancel(self) -> None:
-        """Nobody waits for the result any more: the job leaves before the next step."""
-        self.cancelled = True
+    @property
+    def cancelled(self) -> bool:
+        return self.leaving is not None
+
+    def cancel(self, reason: Finish = Finish.CANCELLED) -> None:
+        """The result is not awaited any more: the job leaves before the next step. The first
+        reason counts."""
+        self.leaving = self.leaving or reason
 
 
 J = TypeVar("J", bound=Job)
 
 
 class Engine(ABC, Generic[J]):
-    """Subclasses say what a step is; jobs are in `_running` while they take part in steps."""
+    """Subclasses say what a step is; jobs are in `_running` while they take part in steps, up to
+    max_batch. `queue_limit` is how many more may wait."""
 
-    def __init__(self, name: str, queue_limit: int, metrics: EngineMetrics) -> None:
+    def __init__(self, name: str, max_batch: int, queue_limit: int, metrics: EngineMetrics) -> None:
         self.name = name
-        self._queue_limit = queue_limit
+        self._max_batch, self._queue_limit = max_batch, queue_limit
         self._waiting: deque[J] = deque()
         self._running: list[J] = []
         self._wake = threading.Condition()
-        self._draining = self._stopping = self._busy = False
+        self._draining = self._stopping = self._busy = self._dead = False
         self._results: list[tuple[Outbox, Any]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
@@ -119,12 +135,15 @@ class Engine(ABC, Generic[J]):
         self._thread.start()
 
     def submit(self, job: J) -> None:
-        """Queues a job. Raises OverloadedError (the queue is full) or ShuttingDownError."""
+        """Queues a job. Raises OverloadedError (the queue is full), ShuttingDownError, or
+        UnavailableError (the thread is dead)."""
         with self._wake:
             if self._draining:
                 self._rejected["shutting_down"].inc()
                 raise ShuttingDownError("the server is shutting down: send the request again later")
-            if not job.replay and _clients(self._waiting) >= self._queue_limit:
+            if self._dead:
+                raise UnavailableError(f"the engine of {self.name} has died: restart the server")
+            if not job.replay and self._full():
                 self._rejected["overloaded"].inc()
                 raise OverloadedError(
                     f"{len(self._waiting)} requests wait for {self.name} already: "
@@ -132,6 +151,12 @@ class Engine(ABC, Generic[J]):
                 )
             job.submitted_s = perf_counter()
             self._waiting.append(job)
+            self._wake.notify()
+
+    def expire(self, job: J) -> None:
+        """The job's time is over: it ends, if it has not yet, with Finish.DEADLINE."""
+        with self._wake:
+            job.cancel(Finish.DEADLINE)
             self._wake.notify()
 
     def drain(self) -> None:
@@ -159,6 +184,20 @@ class Engine(ABC, Generic[J]):
     # ------------------------------------------------------------------ the engine's thread
 
     def _run(self) -> None:
+        try:
+            self._work()
+            reason = Finish.SHUTDOWN
+        except BaseException:
+            log.critical("%s: the engine died; restart the server", self.name, exc_info=True)
+            reason = Finish.ERROR
+        with self._wake:
+            self._dead, self._busy = True, False
+            self._running.extend(self._waiting)
+            self._waiting.clear()
+        self._end_running(reason)
+        self._hand_over()
+
+    def _work(self) -> None:
         while self._has_work():
             try:
                 self._forget_cancelled()
@@ -167,11 +206,6 @@ class Engine(ABC, Generic[J]):
                 log.exception("%s: a step failed; its requests are ended", self.name)
                 self._end_running(Finish.ERROR)
             self._hand_over()
-        with self._wake:
-            self._running.extend(self._waiting)
-            self._waiting.clear()
-        self._end_running(Finish.SHUTDOWN)
-        self._hand_over()
 
     def _has_work(self) -> bool:
         """Waits for a job; False when the engine is to stop."""
@@ -189,12 +223,20 @@ class Engine(ABC, Generic[J]):
             for job in gone:
                 self._waiting.remove(job)
         for job in gone:
-            self._end(job, Finish.CANCELLED)
+            self._end(job, job.leaving or Finish.CANCELLED)
+
+    def _full(self) -> bool:
+        """Whether as many wait as may, beside those whom a free place awaits; under `_wake`."""
+        free = self._max_batch - _clients(self._running)
+        return _clients(self._waiting) >= self._queue_limit + free
 
     def _next(self) -> J | None:
-        """The job that could start first, taken out of the queue."""
+        """The job that could start first, now the last of `_running`; None when there is none, or
+        no place."""
         with self._wake:
-            job = self._pop()
+            job = self._pop() if len(self._running) < self._max_batch else None
+            if job is not None:
+                self._running.append(job)
         if job is not None and not job.replay:
             self._metrics.queue.observe(perf_counter() - job.submitted_s, job.exemplar)
         return job
@@ -219,9 +261,8 @@ class Engine(ABC, Generic[J]):
             self._results = []
 
     def _end_running(self, reason: Finish) -> None:
-        ended, self._running = self._running, []
-        for job in ended:
-            self._end(job, reason)
+        while self._running:
+            self._end(self._running.pop(), reason)
 
     @abstractmethod
     def _step(self) -> None:

@@ -1,7 +1,8 @@
 """Images: micro-batching. Whatever is decoded when the network is free is computed together.
 
 A picture is decoded from the moment it is accepted, beside all others, and waits in the queue until
-then; so none waits for a batch to be decoded. Large ones have threads of their own.
+then; so none waits for a batch to be decoded. Large ones have threads of their own. Beside the
+number of those that wait, the pixels that are still to be decoded are bounded.
 
 Shape legend: B images of the batch, C colour channels, Y rows, X columns, N classes.
 """
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 from luminanet.artifact.manifest import Manifest
 from luminanet.interface import IMAGE_SHAPE, IMAGES, LOGITS
 from serving.engines.engine import Engine, Finish, Job, failure
-from serving.errors import ApiError, InternalError
+from serving.errors import ApiError, InternalError, OverloadedError
 from serving.metrics.families import EngineMetrics
-from serving.pictures.pixels import is_large
+from serving.pictures.pixels import LARGE
 from serving.runtimes.backend import Backend
 
 log = logging.getLogger("luminanet.engine")
@@ -61,16 +62,19 @@ class Classification(Job):
     def __init__(self, data: bytes, arrived_s: float, request_id: str = "") -> None:
         super().__init__(arrived_s, request_id)
         self.data = data
+        self.pixels = 0
+        """Those that are still to be decoded."""
         self.decoded: Pixels | ApiError | None = None
 
-    def cancel(self) -> None:
+    def cancel(self, reason: Finish = Finish.CANCELLED) -> None:
         """As of a Job; the picture is let go at once."""
-        super().cancel()
+        super().cancel(reason)
         self.data = b""
 
 
 class ImageEngine(Engine[Classification]):
-    """Decodes pictures on a few threads, and classifies in one run those that are decoded.
+    """Decodes pictures on a few threads, and classifies in one run those that are decoded. `size`
+    says how many pixels `read` is going to decode.
 
     Until it is decoded a job stays in `_waiting`, and so counts against the queue's limit.
     """
@@ -79,16 +83,18 @@ class ImageEngine(Engine[Classification]):
         self,
         name: str,
         batch: ImageBatch,
+        size: Callable[[bytes], int],
         read: Callable[[bytes], Pixels],
         max_batch: int,
         threads: int,
         queue_limit: int,
+        queue_pixels: int,
         metrics: EngineMetrics,
     ) -> None:
-        super().__init__(name, queue_limit, metrics)
+        super().__init__(name, max_batch, queue_limit, metrics)
         self._batch = batch
-        self._read = read
-        self._max_batch = max_batch
+        self._size, self._read = size, read
+        self._queue_pixels, self._pixels = queue_pixels, 0
         self._decoded: deque[Classification] = deque()
         self._small = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._large = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="decode-large")
@@ -109,15 +115,32 @@ class ImageEngine(Engine[Classification]):
 
     def _sort(self, job: Classification) -> None:
         """Decodes a small picture, and leaves a large one to the threads for these."""
-        if is_large(job.data):
+        pixels = self._size(job.data)
+        if not self._reserve(job, pixels):
+            self._rejected["overloaded"].inc()
+            self._finish(job, _too_many(pixels, self._queue_pixels))
+        elif pixels > LARGE:
             self._large.submit(self._decode, job)
         else:
             self._decode(job)
 
-    def _decode(self, job: Classification) -> None:
-        decoded = self._try_read(job.data)
+    def _reserve(self, job: Classification, pixels: int) -> bool:
+        """Counts the pixels of a picture until it is decoded; False when there are too many. One
+        alone never is."""
         with self._wake:
-            job.decoded, job.data = decoded, b""
+            if self._pixels and self._pixels + pixels > self._queue_pixels:
+                return False
+            self._pixels += pixels
+            job.pixels = pixels
+        return True
+
+    def _decode(self, job: Classification) -> None:
+        self._finish(job, self._try_read(job.data))
+
+    def _finish(self, job: Classification, decoded: Pixels | ApiError) -> None:
+        with self._wake:
+            self._pixels -= job.pixels
+            job.decoded, job.data, job.pixels = decoded, b"", 0
             self._decoded.append(job)
             self._wake.notify()
 
@@ -144,8 +167,8 @@ class ImageEngine(Engine[Classification]):
         return None
 
     def _step(self) -> None:
-        while len(self._running) < self._max_batch and (job := self._next()) is not None:
-            self._running.append(job)
+        while self._next() is not None:
+            pass
         images = [j.decoded for j in self._running if isinstance(j.decoded, np.ndarray)]
         answers = iter(self._classify(images) if images else ())
         jobs, self._running = self._running, []
@@ -167,3 +190,10 @@ class ImageEngine(Engine[Classification]):
     def _end(self, job: Classification, reason: Finish) -> None:
         self._metrics.finished(reason).inc()
         self._post(job, failure(reason))
+
+
+def _too_many(pixels: int, limit: int) -> OverloadedError:
+    return OverloadedError(
+        f"the picture has {pixels} pixels, and with those that wait more than {limit}: send it "
+        "again later, or a smaller one"
+    )

@@ -2,7 +2,8 @@
 
 Both hold a fixed pool of rows and are run on its first n rows, so the scheduler keeps the running
 sequences compact. K tokens are drawn for each of them, inside the graph, whose calls draw J each:
-all K (LuminaNet) or one (GPT-2).
+all K (LuminaNet) or one (GPT-2). A quick draw is a single call, of as few tokens as a call can
+draw: one, unless a graph has a number of its own.
 All arrays and bindings are made once; a call allocates nothing.
 
 Where a row must come out the same in a batch of any size, and kernels compute several rows at a
@@ -39,6 +40,8 @@ from serving.runtimes.backend import Backend, Step
 
 Buffers = dict[str, NDArray[Any]]
 UNLIMITED = 2**63
+QUICK = 1
+"""Tokens of a quick draw, where the caller says how many a call draws."""
 SPARE = 2
 """A cache keeps the memory of so many times the rows that run."""
 GROUPS = (1, 2, 4, 8)
@@ -63,9 +66,9 @@ class Sequences(Protocol):
     def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
         """Starts a sequence in `row`. Returns whether the network was run for its prompt."""
 
-    def draw(self, rows: int) -> Drawn:
-        """The next K tokens of the first `rows` rows; valid until the next call. What a row draws
-        beyond its `room` means nothing."""
+    def draw(self, rows: int, quick: bool = False) -> Drawn:
+        """The next K tokens of the first `rows` rows, or as few as can be; valid until the next
+        call. What a row draws beyond its `room` means nothing."""
 
     def room(self, prompt: int) -> int:
         """How many tokens can follow a prompt of so many."""
@@ -75,29 +78,30 @@ class Sequences(Protocol):
 
 
 class _Rows:
-    """What both kinds have: how each row samples, what it drew, and a call for each batch size.
+    """What both kinds have: how each row samples, what it drew, and a call for each batch size."""
 
-    `each` is how many tokens a call draws, a divisor of `steps`.
-    """
-
-    def __init__(self, max_batch: int, steps: int, group: int, each: int) -> None:
+    def __init__(self, max_batch: int, steps: int, group: int) -> None:
         self.count, self._group = -(-max_batch // group) * group, group
         self.asked: Buffers = {n: np.zeros(self.count, d) for n, d in sampling.INPUTS.items()}
         self.counts: list[NDArray[Any]] = [self.asked["positions"]]
         """What every token that a row draws raises by one."""
-        self.drawn, self._all = self._results(each), self._results(steps)
-        self._parts = [slice(start, start + each) for start in range(0, steps, each)]
-        self._calls: dict[int, Step] = {}
+        self._all, self._steps = self._results(steps), steps
+        self._drawn: dict[int, Buffers] = {}
+        self._calls: dict[tuple[int, int], Step] = {}
 
     def _results(self, tokens: int) -> Buffers:
         shape = (self.count, tokens)
         return {DRAWN: np.zeros(shape, np.int64), LOGS: np.zeros(shape, np.float32)}
 
-    def bind(self, backend: Backend, inputs: Buffers, outputs: Buffers, shared: Arrays) -> None:
-        """`inputs` and `outputs` have a row for each sequence, `shared` are inputs for all."""
-        inputs, outputs = inputs | self.asked, self.drawn | outputs
+    def bind(
+        self, backend: Backend, inputs: Buffers, outputs: Buffers, shared: Arrays, each: int
+    ) -> None:
+        """Calls that draw `each` tokens, a divisor of `steps`; their number may be bound as well
+        as another. `inputs` and `outputs` have a row for each sequence, `shared` are for all."""
+        self._drawn[each] = self._results(each)
+        inputs, outputs = inputs | self.asked, self._drawn[each] | outputs
         for rows in range(self._group, self.count + 1, self._group):
-            self._calls[rows] = backend.bind(
+            self._calls[rows, each] = backend.bind(
                 {**{name: array[:rows] for name, array in inputs.items()}, **shared},
                 {name: array[:rows] for name, array in outputs.items()},
             )
@@ -106,18 +110,21 @@ class _Rows:
         for name, value in sampling.asked(how).items():
             self.asked[name][row] = value
 
-    def draw(self, rows: int) -> Drawn:
+    def draw(self, rows: int, quick: bool) -> Drawn:
+        each = min(self._drawn) if quick else max(self._drawn)
+        count = each if quick else self._steps
         whole = -(-rows // self._group) * self._group
         if whole > rows:
             for array in self.asked.values():
                 array[rows:whole] = array[0]  # so that a spare row asks for nothing else
-        call, (ids_BJ, logs_BJ) = self._calls[whole], self.drawn.values()
-        ids_BK, logs_BK = (array[:rows] for array in self._all.values())
-        for part in self._parts:
+        call, (ids_BJ, logs_BJ) = self._calls[whole, each], self._drawn[each].values()
+        ids_BK, logs_BK = (array[:rows, :count] for array in self._all.values())
+        for start in range(0, count, each):
             call()
+            part = slice(start, start + each)
             ids_BK[:, part], logs_BK[:, part] = ids_BJ[:rows], logs_BJ[:rows]
             for count_B in self.counts:
-                count_B[:rows] += part.stop - part.start
+                count_B[:rows] += each
         return Drawn(ids_BK, logs_BK)
 
 
@@ -127,16 +134,18 @@ class Windows:
     def __init__(
         self, backend: Backend, manifest: Manifest, max_batch: int, steps: int, group: int = 1
     ) -> None:
-        self._rows = _Rows(max_batch, steps, group, steps)
+        self._rows = _Rows(max_batch, steps, group)
         shape = (self._rows.count, manifest.context)
         self._tokens_BW: NDArray[np.int64] = np.full(shape, NO_TOKEN, np.int64)
         self.bytes_per_sequence = self._tokens_BW[0].nbytes
-        self._rows.bind(
-            backend,
-            {TOKENS: self._tokens_BW},
-            {NEXT: self._tokens_BW},
-            {STEPS: np.array(steps, np.int64)},
-        )
+        for each in {QUICK, steps} if drawn_by(backend) is None else {steps}:
+            self._rows.bind(
+                backend,
+                {TOKENS: self._tokens_BW},
+                {NEXT: self._tokens_BW},
+                {STEPS: np.array(each, np.int64)},
+                each,
+            )
 
     def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
         self._tokens_BW[row, : -len(prompt)] = NO_TOKEN
@@ -144,8 +153,8 @@ class Windows:
         self._rows.ask(row, how)
         return False
 
-    def draw(self, rows: int) -> Drawn:
-        return self._rows.draw(rows)
+    def draw(self, rows: int, quick: bool = False) -> Drawn:
+        return self._rows.draw(rows, quick)
 
     def room(self, _prompt: int) -> int:
         return UNLIMITED
@@ -172,8 +181,8 @@ class Caches:
         steps: int,
         group: int = 1,
     ) -> None:
-        each = drawn_by(backend)
-        self._rows = _Rows(max_batch, steps, group, each or steps)
+        each = drawn_by(backend) or steps
+        self._rows = _Rows(max_batch, steps, group)
         self._prompts, self._context = prompts, manifest.context
         count, graphs = self._rows.count, interface.of(manifest)
         assert isinstance(graphs, CacheGraphs)
@@ -192,7 +201,7 @@ class Caches:
         self.bytes_per_sequence = sum(a[0].nbytes for a in (*self._pool.values(), self._tokens_BW))
         inputs: Buffers = {TOKENS: self._tokens_BW, LENGTHS: self._lengths_B, **self._pool}
         outputs: Buffers = {NEXT: self._tokens_BW, **presents(self._pool, each)}
-        self._rows.bind(backend, inputs, outputs, {READ: np.array(1, np.int64)})
+        self._rows.bind(backend, inputs, outputs, {READ: np.array(1, np.int64)}, each)
 
     def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
         self._tokens_BW[row] = NO_TOKEN
@@ -206,8 +215,8 @@ class Caches:
             self._lengths_B[row] = known
         return known > 0
 
-    def draw(self, rows: int) -> Drawn:
-        drawn = self._rows.draw(rows)
+    def draw(self, rows: int, quick: bool = False) -> Drawn:
+        drawn = self._rows.draw(rows, quick)
         if self._touched > SPARE * rows:
             self._pages.give_back(SPARE * rows, self._touched)
             self._touched = SPARE * rows
@@ -267,6 +276,7 @@ def warm_up(sequences: Sequences, context: int, max_batch: int) -> None:
         for way in ways:
             for row in range(rows):
                 sequences.join(row, [0], way)
+            sequences.draw(rows, quick=True)
             sequences.draw(rows)
     sequences.draw(1)  # after which few rows are in use, as before the first request
 

@@ -1,7 +1,10 @@
 """Text: continuous batching. Requests join and leave between two calls of the network.
 
-A step of the engine:  cancelled rows leave -> waiting requests join (up to max_batch rows) ->
-one call draws K tokens for every row -> finished rows leave, and what they drew too much is lost.
+A step of the engine:  cancelled rows leave -> waiting requests join (up to max_batch rows, and
+PROMPT_TOKENS of prompts that are computed) -> one call draws K tokens for every row -> finished
+rows leave, and what they drew too much is lost.
+
+The first token comes first: a call draws as few tokens as it can while a row waits for its first.
 
 Same seed, same text: a row's tokens depend on its own text, its own parameters and how many tokens
 it has drawn before; neither on K nor on its neighbours.
@@ -20,6 +23,10 @@ from serving.engines.sequences import Drawn, Sequences
 from serving.metrics.families import TextMetrics
 
 log = logging.getLogger("luminanet.engine")
+
+PROMPT_TOKENS = 256
+"""Of prompts that are computed between two calls; the last of them may go beyond. So running texts
+wait for a prompt or two, not for all that came at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +88,9 @@ class TextEngine(Engine[Generation]):
         queue_limit: int,
         metrics: TextMetrics,
     ) -> None:
-        super().__init__(name, queue_limit, metrics)
+        super().__init__(name, max_batch, queue_limit, metrics)
         self._sequences = sequences
         self._end_id = end_id
-        self._max_batch = max_batch
         self._text_metrics = metrics
         self._uncounted = metrics.apart()
 
@@ -93,30 +99,31 @@ class TextEngine(Engine[Generation]):
         return self._sequences.room(prompt)
 
     def _step(self) -> None:
-        gone = [row for row, job in enumerate(self._running) if job.cancelled]
-        self._leave([(row, Finish.CANCELLED) for row in gone])
-        while len(self._running) < self._max_batch and (job := self._next()) is not None:
-            if job.cancelled:  # meanwhile: prompts that were computed before it take their time
-                self._end(job, Finish.CANCELLED)
+        self._leave([(row, job.leaving) for row, job in enumerate(self._running) if job.leaving])
+        computed = 0
+        while computed < PROMPT_TOKENS and (job := self._next()) is not None:
+            if job.leaving:  # since then: prompts that were computed before it take their time
+                self._end(self._running.pop(), job.leaving)
             else:
-                self._join(job)
+                computed += self._join(job)
         if self._running:
             self._advance()
 
-    def _join(self, job: Generation) -> None:
+    def _join(self, job: Generation) -> int:
+        """Starts the last of `_running`. Returns how many tokens were computed for that."""
         begun_s = perf_counter()
         try:
-            computed = self._sequences.join(len(self._running), job.prompt, job.sampling)
+            computed = self._sequences.join(len(self._running) - 1, job.prompt, job.sampling)
         except Exception:
             log.exception("%s: a prompt could not be computed; the request is ended", self.name)
-            self._end(job, Finish.ERROR)
-            return
+            self._end(self._running.pop(), Finish.ERROR)
+            return len(job.prompt)
         told = self._told(job)
         if computed:
             told.prefill.observe(perf_counter() - begun_s)
         job.max_tokens = min(job.max_tokens, self._sequences.room(len(job.prompt)))
-        self._running.append(job)
         told.prompt_tokens.inc(len(job.prompt))
+        return len(job.prompt) if computed else 0
 
     def _told(self, *jobs: Generation) -> TextMetrics:
         """Where it is counted what is computed for these jobs: of replays alone, nowhere."""
@@ -125,7 +132,7 @@ class TextEngine(Engine[Generation]):
     def _advance(self) -> None:
         rows = len(self._running)
         begun_s = perf_counter()
-        drawn = self._sequences.draw(rows)
+        drawn = self._sequences.draw(rows, quick=any(not job.tokens for job in self._running))
         told = self._told(*self._running)
         told.decode.observe(perf_counter() - begun_s)
         told.batch_size.observe(rows)

@@ -81,8 +81,8 @@ class Metrics:
         )
         self.finished = self._counter(
             "requests_finished",
-            "Requests that left the engine: stop, length, done; cancelled by the client, shutdown, "
-            "error",
+            "Requests that left the engine: stop, length, done; cancelled by the client, deadline, "
+            "shutdown, error",
             *MODEL,
             "finish_reason",
         )

@@ -54,13 +54,13 @@ def read_image(data: bytes, max_pixels: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(pixels_YXC.transpose(2, 0, 1)) / np.float32(255)
 
 
-def is_large(data: bytes) -> bool:
-    """Whether a picture that `read_image` takes has more than LARGE pixels, or may have: judged
-    from its header."""
+def claimed_pixels(data: bytes, max_pixels: int) -> int:
+    """Pixels that `read_image` will decode, judged from the header; 0 where it will refuse them."""
     try:
-        return prod(claimed_size(data)) > LARGE
+        pixels = prod(claimed_size(data))
     except ImageError:
-        return False  # it will be refused
+        return 0
+    return pixels if pixels <= max_pixels else 0
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -278,6 +278,37 @@ def test_pictures_that_are_decoded_count_against_the_queue(
     assert codes.count(200) >= 2
 
 
+def test_pixels_that_wait_are_bounded_but_a_picture_alone_is_always_taken(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = GatedReader(monkeypatch, LARGE)
+    with running(models, queue_pixels=1025 * 1024 + 5000) as server, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(upload, server, LARGE)
+        wait_until(lambda: reader.begun == [LARGE])
+        second = upload(server, LARGE)
+        assert (second.status_code, second.headers["retry-after"]) == (429, "1")
+        assert "1049600 pixels" in second.json()["error"]["message"]
+        assert upload(server, png()).status_code == 200, "there is room for a small one"
+        huge = LARGE[:16] + b"\0\0\xff\xff" * 2 + LARGE[24:]
+        assert upload(server, huge).status_code == 422, "which coming later does not mend"
+        assert server.metric("requests_rejected_total", reason="overloaded", **LABELS) == 1
+        reader.gate.set()
+        assert first.result().status_code == 200
+        assert upload(server, LARGE).status_code == 200
+    with running(models, queue_pixels=1024) as server:
+        assert upload(server, LARGE).status_code == 200
+
+
+def test_a_picture_that_takes_too_long_is_ended_before_it_is_decoded(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = GatedReader(monkeypatch, LARGE)
+    with running(models, deadline_seconds=0.05) as server:
+        late = upload(server, LARGE)
+        reader.gate.set()
+    assert (late.status_code, late.json()["error"]["type"]) == (504, "deadline_exceeded")
+
+
 def test_a_client_that_leaves_takes_its_picture_out_of_the_queue(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,30 @@ def test_more_requests_than_the_queue_holds_get_a_429(models: Models) -> None:
     assert rejected == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_takes_too_long_is_ended_with_an_error(models: Models, stream: bool) -> None:
+    with running(models, deadline_seconds=0.05, max_tokens_limit=10**9) as server:
+        body = {"prompt": "a", "max_tokens": 10**9, "temperature": 0}
+        response = server.post("/generate", **body, stream=stream)
+    last = frames(response)[-1] if stream else response.json()
+    assert response.status_code == (200 if stream else 504)
+    assert last["error"]["type"] == "deadline_exceeded"
+
+
+def test_a_stream_that_waits_sends_comments_and_then_its_text(models: Models) -> None:
+    slow, backend = gated(models)
+    with running(slow, heartbeat_seconds=0.01) as server:
+        backend.gate.clear()
+        body = {"prompt": "a", "max_tokens": 2, "stream": True}
+        with server.client.stream("POST", "/generate", json=body) as response:
+            lines = (line for line in response.iter_lines() if line)
+            assert [next(lines) for _ in range(3)] == [": waiting"] * 3
+            backend.gate.set()
+            *_, last, done = (line for line in lines if line != ": waiting")
+    assert json.loads(last.removeprefix("data: "))["usage"]["completion_tokens"] == 2
+    assert done == "data: [DONE]"
+
+
 def test_a_client_that_leaves_a_stream_is_cancelled_within_a_step(models: Models) -> None:
     slow, backend = gated(models)
     with running(slow) as server:

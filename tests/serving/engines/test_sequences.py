@@ -208,7 +208,7 @@ class Uneven:
     def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:  # noqa: ARG002
         return False
 
-    def draw(self, rows: int) -> Any:
+    def draw(self, rows: int, quick: bool = False) -> Any:  # noqa: ARG002
         computed = -(-rows // self.group) * self.group
         together = np.arange(rows) < computed // self.tile * self.tile
         return np.zeros((rows, 1), np.int64), together[:, None].astype(np.float32)

@@ -12,11 +12,11 @@ from luminanet.artifact.manifest import Family
 from luminanet.sampling import Sampling
 from serving.engines.engine import Finish
 from serving.engines.sequences import Sequences
-from serving.engines.text import Generation
-from serving.errors import OverloadedError, ShuttingDownError
+from serving.engines.text import PROMPT_TOKENS, Generation
+from serving.errors import OverloadedError, ShuttingDownError, UnavailableError
 from serving.models.load import Models, TextModel
 from serving.service import _sequences
-from tests.serving.helpers import Bench, Counting, wait_until
+from tests.serving.helpers import TIMEOUT_S, Bench, Counting, wait_until
 
 PROMPTS = ("Once upon a", "Lily", "The big dog ran", "She", "a red ball", "One day", "L", "park")
 
@@ -132,13 +132,28 @@ def test_a_held_back_prefix_is_given_when_the_text_ends_by_length() -> None:
 def test_the_tokens_of_a_call_are_handed_over_together() -> None:
     one, sequences = bench(steps=4)
     with one:
-        pieces = one.pieces(one.submit([0], max_tokens=8))
+        pieces = one.pieces(one.submit([0], max_tokens=9))
     assert [(piece.text, list(piece.logs)) for piece in pieces] == [
-        ("bcde", [-1, -2, -3, -4]),
-        ("fghi", [-5, -6, -7, -8]),
+        ("b", [-1]),
+        ("cdef", [-2, -3, -4, -5]),
+        ("ghij", [-6, -7, -8, -9]),
         ("", []),
     ]
-    assert sequences.batches == [1, 1]
+    assert sequences.batches == [1, 1, 1]
+
+
+def test_a_call_draws_a_single_token_while_a_row_waits_for_its_first() -> None:
+    one, sequences = bench(steps=4)
+    shut(sequences)
+    with one:
+        first = one.submit([0], max_tokens=14)
+        sequences.gate.release(2)
+        wait_until(lambda: len(sequences.batches) == 2)
+        second = one.submit([10], max_tokens=5)
+        sequences.gate.release(9)
+        counts = [[len(piece.logs) for piece in one.pieces(job)] for job in (first, second)]
+    assert counts[0] in ([1, 4, 1, 4, 4, 0], [1, 4, 4, 1, 4, 0])
+    assert counts[1] == [1, 4, 0]
 
 
 def test_what_follows_the_end_inside_a_call_is_dropped() -> None:
@@ -178,8 +193,9 @@ def test_log_probabilities_of_text_that_is_held_back_come_at_once() -> None:
     with one:
         pieces = one.pieces(one.submit([0], max_tokens=4, stop=["bcdx"]))
     assert [(piece.text, list(piece.logs)) for piece in pieces] == [
-        ("", [-1, -2]),
-        ("bcde", [-3, -4]),
+        ("", [-1]),
+        ("", [-2, -3]),
+        ("bcde", [-4]),
         ("", []),
     ]
 
@@ -212,6 +228,22 @@ def test_a_cancelled_request_leaves_before_the_next_step() -> None:
         assert one.counted("requests_finished_total", finish_reason="cancelled") == 1
 
 
+def test_a_request_leaves_at_its_deadline_whether_it_runs_or_waits() -> None:
+    one, sequences = bench(rows=1)
+    shut(sequences)
+    with one:
+        runs = one.submit([0], max_tokens=20)
+        wait_until(lambda: one.counted("requests_running") == 1)
+        waits, kept = one.submit([1]), one.submit([2], max_tokens=1)
+        for job in runs, waits:
+            job.cancel(Finish.DEADLINE)
+            job.cancel()  # as its handler does in the end
+        sequences.gate.release(9)
+        assert [one.read(job)[1] for job in (runs, waits)] == [Finish.DEADLINE] * 2
+        assert one.read(kept) == ("d", Finish.LENGTH)
+        assert one.counted("requests_finished_total", finish_reason="deadline") == 2
+
+
 def test_a_cancelled_request_gives_back_its_place_in_the_queue() -> None:
     one, sequences = bench(rows=1, queue_limit=1)
     shut(sequences)
@@ -229,6 +261,31 @@ def test_a_cancelled_request_gives_back_its_place_in_the_queue() -> None:
         assert one.read(running) == ("bcd", Finish.LENGTH)
         assert one.read(waiting) == ("", Finish.CANCELLED)
         assert one.read(next_one) == ("d", Finish.LENGTH)
+
+
+def test_requests_that_a_free_row_awaits_do_not_count_against_the_queue() -> None:
+    one, sequences = bench(rows=4, queue_limit=1)
+    shut(sequences)
+    with one:
+        jobs = [one.submit([n], max_tokens=1) for n in range(5)]
+        with pytest.raises(OverloadedError):
+            one.submit([0])
+        sequences.gate.release(9)
+        assert [one.read(job)[1] for job in jobs] == [Finish.LENGTH] * 5
+
+
+def test_running_texts_wait_for_a_few_prompts_not_for_all_that_came_at_once() -> None:
+    one, sequences = bench(rows=8)
+    sequences.computes = True
+    shut(sequences)
+    prompt = [0] * (PROMPT_TOKENS // 2)
+    with one:
+        running = one.submit([0] * PROMPT_TOKENS, max_tokens=4)
+        wait_until(lambda: one.counted("requests_running") == 1)
+        joining = [one.submit(prompt, max_tokens=4) for _ in range(5)]
+        sequences.gate.release(99)
+        assert [one.read(job)[0] for job in (running, *joining)] == ["bcde"] * 6
+    assert sequences.batches[:4] == [1, 3, 5, 6]
 
 
 def test_a_full_queue_turns_requests_away() -> None:
@@ -293,11 +350,11 @@ def test_after_a_step_that_failed_the_engine_serves_on(caplog: pytest.LogCapture
     one, sequences = bench()
     draw, failed = sequences.draw, threading.Event()
 
-    def fail_once(rows: int) -> Any:
+    def fail_once(rows: int, quick: bool = False) -> Any:
         if not failed.is_set():
             failed.set()
             raise RuntimeError("the device is gone")
-        return draw(rows)
+        return draw(rows, quick)
 
     sequences.draw = fail_once  # type: ignore[method-assign]
     with one:
@@ -305,6 +362,32 @@ def test_after_a_step_that_failed_the_engine_serves_on(caplog: pytest.LogCapture
         assert one.read(one.submit([0], max_tokens=2)) == ("bc", Finish.LENGTH)
         assert one.engine.alive
     assert "the device is gone" in caplog.text
+
+
+def test_when_the_thread_dies_all_its_requests_fail_and_new_ones_are_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one, sequences = bench(rows=1)
+    begun, dying = threading.Event(), threading.Event()
+
+    def die(*_: Any, **__: Any) -> Any:
+        begun.set()
+        assert dying.wait(TIMEOUT_S)
+        raise SystemExit
+
+    sequences.draw = die  # type: ignore[method-assign]
+    with one:
+        runs = one.submit([0])
+        assert begun.wait(TIMEOUT_S)
+        waits = one.submit([0])
+        dying.set()
+        assert [one.read(job) for job in (runs, waits)] == [("", Finish.ERROR)] * 2
+        one.engine.join()
+        with pytest.raises(UnavailableError, match="luminanet has died: restart the server"):
+            one.submit([0])
+        assert not one.engine.alive
+        assert one.engine.idle, "or a drain would wait for it"
+    assert "the engine died" in caplog.text
 
 
 # ---------------------------------------------------------------------- metrics
@@ -332,20 +415,20 @@ def test_the_tokens_of_a_call_are_timed_as_they_are_handed_over() -> None:
     one, sequences = bench(steps=4)
     shut(sequences)
     with one:
-        job = one.submit([0], max_tokens=10)
+        job = one.submit([0], max_tokens=9)
         for call in range(1, 4):
             sequences.gate.release()
             wait_until(lambda call=call: len(sequences.batches) == call)  # type: ignore[misc]
         one.read(job)
-    assert one.counted("inter_token_latency_seconds_count") == 9
+    assert one.counted("inter_token_latency_seconds_count") == 8
     waited_s = one.counted("inter_token_latency_seconds_sum")
     assert waited_s == pytest.approx(job.last_s - job.first_s)
     at_once = one.counted("inter_token_latency_seconds_bucket", le="5e-05")
-    assert 7 <= at_once < 9, "three of each of two calls and one of the last come with others"
-    assert one.counted("time_per_output_token_seconds_sum") == pytest.approx(waited_s / 9)
+    assert 6 <= at_once < 8, "three of each call but the first come with others"
+    assert one.counted("time_per_output_token_seconds_sum") == pytest.approx(waited_s / 8)
     whole_s = one.counted("time_to_first_token_seconds_sum") + waited_s
     assert whole_s == pytest.approx(job.last_s - job.arrived_s)
-    assert one.counted("generation_tokens_total") == 10
+    assert one.counted("generation_tokens_total") == 9
     assert one.counted("inference_duration_seconds_count", phase="decode") == 3
 
 
