@@ -29,13 +29,16 @@ from serving import errors
 from serving.errors import ApiError, HeadersTooLargeError, ProtocolError, SlowClientError
 
 PIPELINED_BYTES = 64 << 10
-"""What a client may send behind a request that is not answered yet. More is dropped, and the
-connection closed after the answer: the client sends again what was not answered (RFC 9112 9.3.2)."""
+"""What a client may send behind a request that is not answered yet. More is dropped and the
+connection closed after the answer: the client repeats what was not answered (RFC 9112 9.3.2)."""
 FEED_BYTES = 16 << 10
 """h11 looks at its bound when a header is not complete, that is this often."""
 PROBES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Waits before the bytes that tell a client that left. A system answers the first with a reset,
 which the next meets; after the last one, the answer itself is left to meet it."""
+LINGER_S = 1.0
+"""How long a refused client is read on: a close at once could destroy the answer on its way
+(RFC 9112 9.6)."""
 AUTHORITY = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 
 
@@ -73,6 +76,7 @@ class Connection(H11Protocol):
         super().__init__(*arguments, **options)
         self._pipelined = bytearray()
         self._half_closed = False
+        self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -88,7 +92,7 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), FEED_BYTES):
-            if self.transport.is_closing():
+            if self._refused or self.transport.is_closing():
                 return
             if self._answering:
                 self._keep(data[start:])
@@ -113,6 +117,9 @@ class Connection(H11Protocol):
             data = bytes(self._pipelined)
             self._pipelined.clear()
             self.data_received(data)
+        elif self.conn.trailing_data[0] or self.conn.their_state is h11.SEND_BODY:
+            self._unset_keepalive_if_required()  # another deadline holds for half a request
+            self._watch()
         if self._half_closed:
             if self._answering:
                 self._probe(iter(PROBES_S))
@@ -127,7 +134,7 @@ class Connection(H11Protocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Whether the connection stays open: a client may close its side and read (RFC 9112 9.6).
         One of HTTP/1.0 cannot be told from one that left, which is by far more frequent."""
-        if not self._answering or self.scope["http_version"] == "1.0":
+        if self._refused or not self._answering or self.scope["http_version"] == "1.0":
             return False
         if not self._half_closed:
             self._half_closed = True
@@ -160,7 +167,7 @@ class Connection(H11Protocol):
 
     def shutdown(self) -> None:
         """An upload that is not complete is not waited for."""
-        if self.cycle is not None and self.cycle.more_body:
+        if self._refused or (self.cycle is not None and self.cycle.more_body):
             self._close()
         else:
             super().shutdown()
@@ -175,6 +182,8 @@ class Connection(H11Protocol):
 
     def _watch(self) -> None:
         """One deadline for all headers; one for a body, put off by whatever comes of it."""
+        if self._refused:
+            return
         state = self.conn.their_state
         if state is not h11.IDLE:
             self._unset_deadline()
@@ -212,15 +221,24 @@ class Connection(H11Protocol):
 
     def _refuse(self, error: ApiError) -> None:
         """Answers, where no answer has begun, and closes."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            status, body = errors.status(error), json.dumps(errors.body(error)).encode()
-            headers = [
-                *self.server_state.default_headers,
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(body)),
-                (b"connection", b"close"),
-            ]
-            start = h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status])
-            for event in start, h11.Data(data=body), h11.EndOfMessage():
-                self.transport.write(self.conn.send(event))
-        self._close()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self._close()
+            return
+        self._refused = True
+        status, body = errors.status(error), json.dumps(errors.body(error)).encode()
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        start = h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status])
+        for event in start, h11.Data(data=body), h11.EndOfMessage():
+            self.transport.write(self.conn.send(event))
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._unset_deadline()
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._deadline = self.loop.call_later(LINGER_S, self.transport.close)

@@ -17,7 +17,6 @@ from pydantic_settings import (
 from luminanet import machine
 from luminanet.artifact.manifest import Served
 
-
 SERVICE = re.compile(r"(tcp|udp|sctp)://")
 
 
