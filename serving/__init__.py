@@ -15,5 +15,6 @@ Reading order, from the edge inwards and out again:
     errors       error class -> status
     metrics/     every number under /metrics
     server       uvicorn that drains on SIGTERM
+    protocol     HTTP/1.1 on a connection: bounds, deadlines, who left
     measure/     python -m serving.measure: what each model takes of memory
 """

@@ -18,6 +18,18 @@ class BodyError(ApiError):
     """The body is not JSON, or not a form."""
 
 
+class ProtocolError(ApiError):
+    """Bytes that are no request of HTTP/1.1."""
+
+
+class SlowClientError(ApiError):
+    """A request that did not come in time."""
+
+
+class HeadersTooLargeError(ApiError):
+    """A request's line and headers have more bytes than the server reads."""
+
+
 class PathError(ApiError):
     """There is no such path."""
 
@@ -72,14 +84,17 @@ class InternalError(ApiError):
 
 STATUS: dict[type[ApiError], tuple[int, str]] = {
     BodyError: (400, "malformed_body"),
+    ProtocolError: (400, "malformed_request"),
     PathError: (404, "unknown_path"),
     ModelNotLoadedError: (404, "model_not_loaded"),
     MethodError: (405, "wrong_method"),
+    SlowClientError: (408, "request_timeout"),
     BodyTooLargeError: (413, "body_too_large"),
     MediaTypeError: (415, "unsupported_media_type"),
     RequestError: (422, "invalid_request"),
     ImageError: (422, "invalid_image"),
     OverloadedError: (429, "overloaded"),
+    HeadersTooLargeError: (431, "headers_too_large"),
     ClientGoneError: (499, "client_gone"),
     InternalError: (500, "internal_error"),
     ShuttingDownError: (503, "shutting_down"),

@@ -9,11 +9,13 @@ frame. Then uvicorn shuts down as usual. A second signal ends everything at once
 import logging
 import socket
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from luminanet.errors import ConfigError
+from serving.protocol import Limits, bounded, origin_form
 from serving.service import Service
 from serving.settings import Settings
 
@@ -21,6 +23,9 @@ log = logging.getLogger("luminanet.server")
 
 BACKLOG = 2048
 LOOPBACK = "127.0.0.1"
+PROXIES = [LOOPBACK, "::1"]
+"""Whose X-Forwarded-For is believed, for the log."""
+EVERY = ("::", "")
 LAST_BYTES_S = 5
 """How long clients may take to read what is left after the drain."""
 
@@ -46,9 +51,12 @@ class DrainingServer(uvicorn.Server):
 
 
 def make_server(app: FastAPI, settings: Settings) -> DrainingServer:
+    limits = Limits(settings.max_header_bytes, settings.header_seconds, settings.body_seconds)
     config = uvicorn.Config(
-        app,
-        http="httptools",
+        origin_form(app),
+        http=bounded(limits),
+        h11_max_incomplete_event_size=limits.head_bytes,
+        timeout_keep_alive=settings.keep_alive_seconds,
         ws="none",
         lifespan="on",
         log_level=settings.log_level,
@@ -56,16 +64,30 @@ def make_server(app: FastAPI, settings: Settings) -> DrainingServer:
         server_header=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=LAST_BYTES_S,
+        workers=1,  # else WEB_CONCURRENCY and FORWARDED_ALLOW_IPS are read
+        forwarded_allow_ips=PROXIES,
     )
     return DrainingServer(config, app.state.service)
 
 
 def listen(host: str, port: int, options: str = "--host or --port") -> socket.socket:
-    """A listening socket; `options` set its address. Raises ConfigError when it cannot be had."""
+    """A listening socket; `options` set its address. "::" and "" stand for every address, of IPv6
+    and IPv4. Raises ConfigError when it cannot be had."""
     try:
+        if host in EVERY:
+            return _listen_everywhere(port)
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host (IDNA)
+        reason = (isinstance(error, OSError) and error.strerror) or error
         raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}: choose another {options}"
+            f"cannot listen on {host}:{port}: {reason}: choose another {options}"
         ) from error
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        both: dict[str, Any] = {"family": socket.AF_INET6, "dualstack_ipv6": True}
+        return socket.create_server(("::", port), backlog=BACKLOG, **both)
+    log.warning("this system has no sockets for IPv6 and IPv4 at once: listening on IPv4 alone")
+    return socket.create_server(("0.0.0.0", port), backlog=BACKLOG)

@@ -1,14 +1,34 @@
 """Every knob of the server: flags of `python -m serving`, or LUMINANET_* variables."""
 
 import math
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from luminanet import machine
 from luminanet.artifact.manifest import Served
+
+SERVICE = re.compile(r"(tcp|udp|sctp)://")
+
+
+class _Environment(EnvSettingsSource):
+    """LUMINANET_* variables, but not those that Kubernetes sets for a Service named luminanet or
+    luminanet-*: its NAME_PORT is tcp://ADDRESS:PORT, and has the name of a setting by accident."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        value, key, is_complex = super().get_field_value(field, field_name)
+        if isinstance(value, str) and SERVICE.match(value):
+            value = None
+        return value, key, is_complex
 
 
 class Settings(BaseSettings):
@@ -87,6 +107,30 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=8 << 20, ge=1024, description="largest request body, in bytes"
     )
+    max_header_bytes: int = Field(
+        default=64 << 10,
+        ge=1024,
+        description="largest line and headers of a request together, in bytes; more get a 431",
+    )
+    header_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long a request's headers may take to come; then 408",
+    )
+    body_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long a request's body may stall; then 408",
+    )
+    keep_alive_seconds: int = Field(
+        default=75,
+        ge=1,
+        le=86_400,
+        description="how long a connection stays open between two requests; more than the proxy "
+        "in front keeps it",
+    )
     max_image_pixels: int = Field(
         default=16_000_000,
         ge=1024,
@@ -127,6 +171,12 @@ class Settings(BaseSettings):
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         default="info", description="least severe log lines shown; debug also logs every request"
     )
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls)
 
     @model_validator(mode="after")
     def _defaults_fit_limits(self) -> Self:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,11 +18,12 @@ import httpx
 import pytest
 
 from luminanet.artifact.manifest import Family
-from luminanet.errors import ArtifactError
+from luminanet.errors import ArtifactError, ConfigError
 from serving.__main__ import serve
 from serving.app import create_app
 from serving.metrics.families import Metrics
 from serving.models.load import Models
+from serving.server import listen
 from serving.service import Service
 from serving.settings import Settings
 from tests.serving.helpers import (
@@ -244,6 +246,41 @@ def test_a_server_that_cannot_start_says_why_in_one_line(artifacts: Path, tmp_pa
         port = taken.getsockname()[1]
         words = f"cannot listen on 127.0.0.1:{port}: Address already in use"
         failed(outcome("-m", "serving", f"--port={port}", f"--artifacts={artifacts}"), words)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "no.such.host.invalid", "256.1.1.1", "::1::"])
+def test_a_host_that_is_none_is_told_as_such(host: str) -> None:
+    with pytest.raises(ConfigError, match=rf"cannot listen on {re.escape(host)}:0: .*--host"):
+        listen(host, 0)
+
+
+@pytest.mark.parametrize("host", ["::", ""])
+def test_every_address_is_of_ipv6_and_ipv4(host: str) -> None:
+    with listen(host, 0) as listener:
+        port = listener.getsockname()[1]
+        addresses = ["127.0.0.1", *(["::1"] if socket.has_dualstack_ipv6() else [])]
+        for address in addresses:
+            socket.create_connection((address, port), TIMEOUT_S).close()
+
+
+def test_a_system_without_dual_stack_gets_ipv4_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with listen("::", 0) as listener:
+        assert listener.family == socket.AF_INET
+    assert "listening on IPv4 alone" in caplog.text
+
+
+def test_variables_that_are_uvicorns_set_nothing(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "auto")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    with running(models) as server:
+        assert server.client.get("/health/live").status_code == 200
+        assert server.server.config.workers == 1
+        assert "*" not in server.server.config.forwarded_allow_ips
 
 
 def test_help_names_every_setting_and_loads_nothing_heavy() -> None:

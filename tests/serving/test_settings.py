@@ -32,6 +32,7 @@ def test_flags_win_over_variables_and_variables_over_defaults(
         (["--grace-seconds", "nan"], "finite"),
         (["--log-level", "loud"], "'critical', 'error'"),
         (["--default-max-tokens", "9", "--max-tokens-limit", "8"], "above max_tokens_limit 8"),
+        (["--body-seconds", "0"], r"--body-seconds \(LUMINANET_BODY_SECONDS\)"),
         (["--colour", "red"], "unrecognized arguments: --colour"),
         (["artifacts"], "unrecognized arguments: artifacts"),
     ],
@@ -42,6 +43,19 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(
     with pytest.raises(ConfigError, match=words) as caught:
         read_settings(arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["LUMINANET_PORT", "LUMINANET_METRICS_PORT"])
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "tcp://10.96.0.12:8000")
+    monkeypatch.setenv("LUMINANET_SERVICE_HOST", "10.96.0.12")
+    monkeypatch.setenv("LUMINANET_PORT_8000_TCP_PORT", "8000")
+    assert read_settings([]) == Settings(port=8000, metrics_port=None)
+    assert read_settings(["--port=1234"]).port == 1234
+    with pytest.raises(ConfigError, match=r"--port \(LUMINANET_PORT\): .*integer"):
+        read_settings(["--port=tcp://10.96.0.12:8000"])
 
 
 def test_every_setting_is_described() -> None:
