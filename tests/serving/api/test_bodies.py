@@ -126,10 +126,11 @@ def test_null_is_as_if_absent_for_every_field_that_may_be_absent(schema: type[Bo
 
 @pytest.mark.parametrize("schema", schemas(), ids=lambda schema: schema.__name__)
 def test_null_gives_the_same_answer_as_nothing(server: Running, schema: type[Body]) -> None:
-    path, given = {
+    examples: dict[str, tuple[str, dict[str, Any]]] = {
         "GenerateRequest": ("/generate", {"prompt": "a", "max_tokens": 2, "seed": 1}),
         "ClassifyRequest": ("/classify", {"image": base64.b64encode(png()).decode()}),
-    }[schema.__name__]
+    }
+    path, given = examples[schema.__name__]
     nulls = {name: None for name in schema.model_fields if name not in given}
     answers = [server.client.post(path, json=body) for body in (given, given | nulls)]
     assert nulls
