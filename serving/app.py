@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
-from serving import errors
-from serving.api import health, routes
-from serving.api.middleware import BodyLimit, RequestMetrics
+from serving import keys
+from serving.api import health, page, routes
+from serving.api.access import Access
+from serving.api.answers import answer
+from serving.api.middleware import REQUEST_ID, BodyLimit, HeadAsGet, RequestMetrics, RootPath
 from serving.errors import ApiError, ClientGoneError, InternalError, MethodError, PathError
 from serving.metrics.families import Metrics
 from serving.models.load import Models
@@ -20,14 +23,19 @@ from serving.settings import Settings
 
 DESCRIPTION = """Text and images through LuminaNet, a network that changes its own architecture.
 
-Every error is `{"error": {"type", "message", "param"}}`; 429 and 503 carry `Retry-After`."""
+Every error is `{"error": {"type", "message", "param"}}`; 429 and 503 carry `Retry-After`. A field
+that may be absent may also be `null`, which says the same."""
+SENT_BY_PAGES = ("Authorization", "Content-Type", REQUEST_ID)
+READ_BY_PAGES = (REQUEST_ID, "Retry-After", "WWW-Authenticate")
 
 
 def create_app(settings: Settings, models: Models) -> FastAPI:
     """The application; `app.state.service` is what a server drains before it exits.
 
-    Raises ArtifactError when a network fails its first runs, which happen here.
+    Raises ConfigError when its API keys cannot be read, and ArtifactError when a network fails its
+    first runs, which happen here.
     """
+    accepted = keys.read(settings.api_keys_file) if settings.api_keys_file else None
     service = Service(settings, models, Metrics(_version()))
 
     @asynccontextmanager
@@ -41,47 +49,74 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
         version=_version(),
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
     )
     app.state.service = service
     work, watch = routes.build_router(service), health.build_router(service)
     app.include_router(work)
     app.include_router(watch)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page.render(app.openapi()))
+
     _handle_errors(app)
     paths = {getattr(r, "path", "") for r in (*app.routes, *work.routes, *watch.routes)}
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestMetrics, metrics=service.metrics, routes=frozenset(paths))
+    _add_middleware(app, service, accepted, frozenset(paths))
     return app
+
+
+def _add_middleware(
+    app: FastAPI, service: Service, accepted: keys.Keys | None, paths: frozenset[str]
+) -> None:
+    """From the inside out: a preflight has no key, and whatever is answered is counted."""
+    settings = service.settings
+    text_bytes = routes.text_bytes(service.models, settings.max_body_bytes)
+    pictures = {routes.CLASSIFY: settings.max_body_bytes}
+    app.add_middleware(BodyLimit, max_bytes=text_bytes, larger=pictures)
+    app.add_middleware(HeadAsGet)
+    if accepted:
+        app.add_middleware(Access, keys=accepted, rate=settings.rate_limit)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=SENT_BY_PAGES,
+            expose_headers=READ_BY_PAGES,
+        )
+    app.add_middleware(RequestMetrics, metrics=service.metrics, routes=paths)
+    app.add_middleware(RootPath, root_path=settings.root_path)
 
 
 def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> JSONResponse:
-        return _answer(error)
+        return answer(error)
 
     @app.exception_handler(HTTPException)
     async def routing_error(request: Request, error: HTTPException) -> JSONResponse:
         path = request.url.path[:200]
         if error.status_code != 405:
-            return _answer(PathError(f"there is no {path}: see /docs"))
+            return answer(PathError(f"there is no {path}: see /docs"))
         allowed = (error.headers or {})["Allow"]
-        answer = _answer(MethodError(f"{path} does not take {request.method}: use {allowed}"))
-        answer.headers["Allow"] = allowed
-        return answer
+        refused = answer(MethodError(f"{path} does not take {request.method}: use {allowed}"))
+        refused.headers["Allow"] = allowed
+        return refused
 
     @app.exception_handler(ClientDisconnect)
     async def client_gone(*_: object) -> JSONResponse:
-        return _answer(ClientGoneError("the client closed the connection"))
+        return answer(ClientGoneError("the client closed the connection"))
 
     @app.exception_handler(Exception)
-    async def our_fault(*_: object) -> JSONResponse:
-        return _answer(InternalError("the server failed; its log says why"))
-
-
-def _answer(error: ApiError) -> JSONResponse:
-    return JSONResponse(errors.body(error), errors.status(error), errors.headers(error))
+    async def our_fault(request: Request, _: Exception) -> JSONResponse:
+        """Answered outside of all middleware, and the server closes the connection after it."""
+        failed = answer(InternalError("the server failed; its log says why"))
+        failed.headers["Connection"] = "close"
+        failed.headers[REQUEST_ID] = request.state.request_id
+        return failed
 
 
 def _version() -> str:

@@ -47,7 +47,7 @@ class BodyTooLargeError(ApiError):
 
 
 class MediaTypeError(ApiError):
-    """A Content-Type that the path does not read."""
+    """A Content-Type or Content-Encoding that the path does not read."""
 
 
 class RequestError(ApiError):
@@ -56,6 +56,18 @@ class RequestError(ApiError):
 
 class ImageError(ApiError):
     """Bytes that are no acceptable picture."""
+
+
+class UnauthorizedError(ApiError):
+    """No API key, or one that is not known."""
+
+
+class RateLimitError(ApiError):
+    """A key that asks more often than it may: come back after so many seconds."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class OverloadedError(ApiError):
@@ -85,6 +97,7 @@ class InternalError(ApiError):
 STATUS: dict[type[ApiError], tuple[int, str]] = {
     BodyError: (400, "malformed_body"),
     ProtocolError: (400, "malformed_request"),
+    UnauthorizedError: (401, "unauthorized"),
     PathError: (404, "unknown_path"),
     ModelNotLoadedError: (404, "model_not_loaded"),
     MethodError: (405, "wrong_method"),
@@ -94,6 +107,7 @@ STATUS: dict[type[ApiError], tuple[int, str]] = {
     RequestError: (422, "invalid_request"),
     ImageError: (422, "invalid_image"),
     OverloadedError: (429, "overloaded"),
+    RateLimitError: (429, "rate_limited"),
     HeadersTooLargeError: (431, "headers_too_large"),
     ClientGoneError: (499, "client_gone"),
     InternalError: (500, "internal_error"),
@@ -114,5 +128,11 @@ def body(error: ApiError) -> dict[str, dict[str, str | None]]:
 
 
 def headers(error: ApiError) -> dict[str, str]:
-    later = isinstance(error, (OverloadedError, ShuttingDownError, UnavailableError))
-    return {"Retry-After": str(RETRY_AFTER_S)} if later else {}
+    match error:
+        case UnauthorizedError():
+            return {"WWW-Authenticate": 'Bearer realm="luminanet"'}
+        case RateLimitError():
+            return {"Retry-After": str(error.retry_after_s)}
+        case OverloadedError() | ShuttingDownError() | UnavailableError():
+            return {"Retry-After": str(RETRY_AFTER_S)}
+    return {}

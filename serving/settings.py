@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -18,6 +18,8 @@ from luminanet import machine
 from luminanet.artifact.manifest import Served
 
 SERVICE = re.compile(r"(tcp|udp|sctp)://")
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@,]+")
+ROOT = re.compile(r"(/[\w.~-]+)+", re.ASCII)
 
 
 class _Environment(EnvSettingsSource):
@@ -105,7 +107,10 @@ class Settings(BaseSettings):
         default=4096, ge=1, description="largest max_tokens a request may ask"
     )
     max_body_bytes: int = Field(
-        default=8 << 20, ge=1024, description="largest request body, in bytes"
+        default=8 << 20,
+        ge=1024,
+        description="largest body of a request, in bytes; one of text may have what the models' "
+        "contexts can use, if that is less",
     )
     max_header_bytes: int = Field(
         default=64 << 10,
@@ -168,6 +173,27 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="after SIGTERM, how long running requests may take to end by themselves",
     )
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="file with a SHA-256 of an API key a line (`python -m serving.keys`); then all "
+        "but /health needs `Authorization: Bearer KEY`",
+    )
+    rate_limit: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="requests a second that each API key may send, and as many at once; more get a "
+        "429; 0: any",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="origins whose pages may call from browsers, as https://example.org, separated "
+        "by commas; * for any; none by default",
+    )
+    root_path: str = Field(
+        default="",
+        description="path below which a proxy shows the server, as /luminanet",
+    )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         default="info", description="least severe log lines shown; debug also logs every request"
     )
@@ -187,6 +213,33 @@ class Settings(BaseSettings):
             )
         return self
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, value: str) -> str:
+        for origin in _parts(value):
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin: write scheme://host or scheme://host:port"
+                )
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _root_is_a_path(cls, value: str) -> str:
+        if value and not ROOT.fullmatch(value):
+            raise ValueError(f"{value!r} is no prefix: it begins with / and does not end so")
+        return value
+
+    @model_validator(mode="after")
+    def _limits_need_keys(self) -> Self:
+        if self.rate_limit and self.api_keys_file is None:
+            raise ValueError("rate_limit counts by API key: set api_keys_file, or rate_limit to 0")
+        return self
+
+    @property
+    def origins(self) -> list[str]:
+        return _parts(self.cors_origins)
+
     @property
     def measured_memory(self) -> Path:
         return self.memory_file or beside(self.artifacts)
@@ -194,6 +247,10 @@ class Settings(BaseSettings):
     @property
     def compute_threads(self) -> int:
         return self.threads or available_cpus()
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def beside(artifacts: Path) -> Path:

@@ -1,10 +1,13 @@
-"""Pure ASGI middleware: a body limit that trusts no header, and what /metrics says of requests."""
+"""Pure ASGI middleware: a body limit that trusts no header, HEAD as GET, a prefix, and what
+/metrics says of requests."""
 
 import re
 import secrets
+from collections.abc import Mapping
 from time import perf_counter
 
 from prometheus_client import Counter, Histogram
+from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BodyTooLargeError
@@ -50,7 +53,8 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, count)
         finally:
-            route = scope["path"] if scope["path"] in self._routes else "other"
+            path = get_route_path(scope)
+            route = path if path in self._routes else "other"
             self._counter(route, code).inc()
             self._duration(route).observe(perf_counter() - arrived_s, {"request_id": given})
 
@@ -72,29 +76,62 @@ def request_id(scope: Scope) -> str:
     return given.decode() if GOOD_ID.fullmatch(given) else secrets.token_hex(NEW_ID_BYTES)
 
 
+class RootPath:
+    """Says below which path a proxy shows the server, whether the proxy strips it or not."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["root_path"] = self._root_path
+        await self._app(scope, receive, send)
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, without the body (RFC 9110, 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, without_body)
+
+
 class BodyLimit:
     """Raises BodyTooLargeError while a body is read: at once when the declared length is too large,
-    else when more bytes than allowed have come."""
+    else when more bytes than allowed have come. `larger` has the paths with limits of their own."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        max_bytes = self._larger.get(get_route_path(scope), self._max_bytes)
         declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"")
-        refused = declared.isdigit() and int(declared) > self._max_bytes
+        refused = declared.isdigit() and int(declared) > max_bytes
         received = 0
 
         async def limited() -> Message:
             nonlocal received
             message = {} if refused else await receive()
             received += len(message.get("body", b""))
-            if refused or received > self._max_bytes:
+            if refused or received > max_bytes:
                 raise BodyTooLargeError(
-                    f"the body has more than {self._max_bytes} bytes: send a smaller one"
+                    f"the body has more than {max_bytes} bytes: send a smaller one"
                 )
             return message
 

@@ -16,7 +16,7 @@ from serving.engines.detokenize import Transcript
 from serving.engines.images import Classification, Probabilities
 from serving.engines.text import Generation
 from serving.errors import InternalError, RequestError
-from serving.models.load import TextModel
+from serving.models.load import Models, TextModel
 from serving.service import Service
 from serving.settings import Settings
 
@@ -43,8 +43,19 @@ FORM = {
 }
 
 
+CLASSIFY = "/classify"
+ESCAPED_BYTES = 12
+"""Of a character in JSON at most: two escapes of UTF-16."""
+OTHER_BYTES = 8192
+"""For all fields beside the prompt, stop strings included, and white space between them."""
 SEED_BITS = 53
 """Of a seed that is chosen here: readers of JSON that hold doubles give it back whole."""
+
+
+def text_bytes(models: Models, most: int) -> int:
+    """Bytes that the body of a request for text can need, up to `most`."""
+    characters = (m.manifest.context * m.longest_token for m in models.text.values())
+    return min(most, ESCAPED_BYTES * max(characters, default=0) + OTHER_BYTES)
 
 
 def build_router(service: Service) -> APIRouter:
@@ -79,7 +90,7 @@ def build_router(service: Service) -> APIRouter:
         )
 
     @router.post(
-        "/classify",
+        CLASSIFY,
         response_model=schemas.ClassifyResponse,
         responses=error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504),
         openapi_extra=_body({MULTIPART: FORM, JSON: ClassifyRequest.model_json_schema()}),

@@ -1,8 +1,16 @@
-"""Bodies and answers of the API. Types are strict and unknown fields are refused."""
+"""Bodies and answers of the API. Types are strict and unknown fields are refused; lists of a body
+are left at their first bad item (FailFast)."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    StringConstraints,
+)
 
 from luminanet.sampling import Sampling
 
@@ -19,6 +27,7 @@ def _as_list(value: Any) -> Any:
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Stops = Annotated[
     list[Stop],
+    FailFast(),
     BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
     Field(max_length=MAX_STOPS),
 ]

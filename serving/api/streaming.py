@@ -6,7 +6,8 @@ The frames of a stream:
     data: {"text": "...", "logprobs": [..]}               logprobs as often as there are new tokens
     data: {"finish_reason", "usage", "model", "seed"}     at the end, and then
     data: [DONE]
-    data: {"error": {"type", "message", "param"}}         instead of these two on a failure
+    data: {"error": {..}, "usage", "model", "seed"}       instead of these two when the text did not
+                                                          end by itself
     : waiting                                             a comment, after heartbeat_s of silence
 """
 
@@ -28,6 +29,8 @@ from serving.errors import ApiError
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": waiting\n\n"
+ESCAPED = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
+"""Ends of lines for str.splitlines and clients like it, which JSON leaves as they are."""
 
 
 @asynccontextmanager
@@ -110,12 +113,11 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": frames, "more_body": more})
 
     def _last_frames(self, finish: Finish) -> bytes:
-        if finish in (Finish.ERROR, Finish.DEADLINE):
-            error = failure(finish)
-            assert error is not None
-            return _frame(errors.body(error))
-        usage = token_usage(self._job).model_dump()
-        return _frame({"finish_reason": finish, "usage": usage, **self._ending}) + DONE
+        told = {"usage": token_usage(self._job).model_dump(), **self._ending}
+        error = failure(finish)
+        if error:
+            return _frame({**errors.body(error), **told})
+        return _frame({"finish_reason": finish, **told}) + DONE
 
 
 def token_usage(job: Generation) -> Usage:
@@ -133,7 +135,7 @@ def rounded(logs: Iterable[float]) -> list[float]:
 def _text_frame(piece: Piece) -> bytes:
     if not piece.text:
         return b""
-    return b'data: {"text": %b}\n\n' % json.dumps(piece.text, ensure_ascii=False).encode()
+    return b'data: {"text": %b}\n\n' % _json(piece.text)
 
 
 def _frame_with_logs(piece: Piece) -> bytes:
@@ -143,4 +145,8 @@ def _frame_with_logs(piece: Piece) -> bytes:
 
 
 def _frame(content: Mapping[str, Any]) -> bytes:
-    return b"data: %b\n\n" % json.dumps(content, ensure_ascii=False).encode()
+    return b"data: %b\n\n" % _json(content)
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False).translate(ESCAPED).encode()

@@ -211,7 +211,7 @@ def test_a_drain_ends_before_the_pod_is_killed(target: str) -> None:
     assert pod(target)["terminationGracePeriodSeconds"] > needed
 
 
-def test_links_to_services_are_neither_set_nor_read_as_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_to_services_are_never_read_as_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Kubernetes sets in a pod beside a Service of this name, unless it is told not to."""
     found = built("base")
     name = found["Service"]["metadata"]["name"].upper()

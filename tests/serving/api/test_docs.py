@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from serving.api.page import render
 from serving.api.schemas import ClassifyRequest, GenerateRequest
-from tests.serving.helpers import Running
+from serving.models.load import Models
+from tests.serving.helpers import Running, running
 
 PATHS = {"/generate", "/classify", "/models", "/metrics"}
 HEALTH = {"/health/live", "/health/ready", "/health/startup"}
@@ -17,11 +19,45 @@ def api(server: Running) -> Any:
     return server.client.get("/openapi.json").json()
 
 
-def test_the_page_for_people_is_there(server: Running) -> None:
+def test_the_page_for_people_names_every_path_and_field_and_loads_nothing(
+    server: Running, api: Any
+) -> None:
     response = server.client.get("/docs")
     assert response.status_code == 200
-    assert "swagger-ui" in response.text
-    assert "/openapi.json" in response.text
+    for name in (*api["paths"], *GenerateRequest.model_fields, *ClassifyRequest.model_fields):
+        assert f"{name}</code>" in response.text
+    assert not re.search(r"src=|url\(|https?://|<script|<link", response.text)
+    assert 'href="openapi.json"' in response.text, "relative: works below any prefix"
+
+
+def test_the_page_for_people_shows_text_as_text() -> None:
+    info = {"title": "<b>", "version": "1", "description": "a < `b`"}
+    page = render({"info": info, "paths": {}})
+    assert "&lt;b&gt; 1" in page
+    assert "a &lt; <code>b</code>" in page
+
+
+def test_behind_a_prefix_the_api_says_where_it_is(models: Models) -> None:
+    with running(models, root_path="/luminanet") as server:
+        for prefix in "", "/luminanet":  # a proxy may strip it or not
+            api = server.client.get(f"{prefix}/openapi.json").json()
+            assert api["servers"] == [{"url": "/luminanet"}]
+            assert server.client.get(f"{prefix}/docs").status_code == 200
+        labels = {"route": "/docs", "code": "200"}
+        assert server.metric("requests_total", **labels) == 2
+
+
+@pytest.mark.parametrize("path", ["/models", "/metrics", "/docs", "/openapi.json", *sorted(HEALTH)])
+def test_head_answers_as_get_without_a_body(server: Running, path: str) -> None:
+    head, get = server.client.head(path), server.client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/generate", "/classify"])
+def test_head_of_what_is_posted_is_a_405(server: Running, path: str) -> None:
+    head = server.client.head(path)
+    assert (head.status_code, head.headers["allow"]) == (405, "POST")
 
 
 def test_every_endpoint_is_described(api: Any) -> None:

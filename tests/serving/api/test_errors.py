@@ -55,7 +55,7 @@ PROMPT = {"prompt": "Once"}
         (PROMPT | {"stop": "x" * 65}, "stop.0", "at most 64 characters"),
         (PROMPT | {"stop": ["a", ""]}, "stop.1", "at least 1 character"),
         (PROMPT | {"stop": [1]}, "stop.0", "string"),
-        (PROMPT | {"stop": {"a": 1}}, "stop", "array"),
+        (PROMPT | {"stop": {"a": 1}}, "stop", "list"),
         (PROMPT | {"stream": "yes"}, "stream", "boolean"),
         (PROMPT | {"model": "gpt-4"}, "model", "'luminanet' or 'gpt2'"),
         (PROMPT | {"temprature": 1}, "temprature", "the fields are prompt, max_tokens,"),
@@ -129,9 +129,12 @@ def test_a_body_above_the_limit_is_a_413_with_and_without_a_length(server: Runni
             yield b" " * 1000
 
     for content in b"x" * 200_001, chunks():
-        response = server.client.post("/generate", content=content, headers=JSON)
+        response = server.client.post("/classify", content=content, headers=JSON)
         assert (response.status_code, response.json()["error"]["type"]) == (413, "body_too_large")
         assert "more than 200000 bytes" in response.json()["error"]["message"]
+
+
+GENERATE = {"type": "http", "path": "/generate"}
 
 
 def read_through_limit(declared: bytes | None, chunks: list[int]) -> tuple[int, int, bool]:
@@ -156,7 +159,7 @@ def read_through_limit(declared: bytes | None, chunks: list[int]) -> tuple[int, 
             stopped = True
 
     headers = [] if declared is None else [(b"content-length", declared)]
-    asyncio.run(BodyLimit(app, 10)({"type": "http", "headers": headers}, receive, send))
+    asyncio.run(BodyLimit(app, 10, {"/large": 99})({**GENERATE, "headers": headers}, receive, send))
     return came, read, stopped
 
 
@@ -211,6 +214,8 @@ def test_a_fault_of_ours_is_a_500_without_details(
         response = server.post("/generate", prompt="a")
         counted = server.metric("requests_total", route="/generate", code="500")
     assert response.status_code == 500
+    assert response.headers["connection"] == "close", "as the server does it"
+    assert response.headers["x-request-id"]
     assert response.json()["error"] == {
         "type": "internal_error",
         "message": "the server failed; its log says why",

@@ -118,7 +118,10 @@ def test_a_prompt_may_fill_the_context_but_not_exceed_it(server: Running, model:
         "completion_tokens": 1,
         "total_tokens": context + 1,
     }
-    for length, unit in (context + 1, "tokens"), (100_000, "characters"):
+    for length, unit in (
+        (context + 1, "tokens"),
+        (context * text_model.longest_token + 1, "characters"),
+    ):
         error = server.post("/generate", prompt=letter * length, model=model)
         assert error.status_code == 422
         assert error.json()["error"]["param"] == "prompt"
@@ -278,4 +281,6 @@ def test_an_error_in_mid_stream_is_the_last_frame(
             assert "text" in next(lines)
             backend.broken = True
             *_, last = [line for line in lines if line]
-    assert list(json.loads(last.removeprefix("data: "))) == ["error"]
+    told = json.loads(last.removeprefix("data: "))
+    assert list(told) == ["error", "usage", "model", "seed"]
+    assert told["usage"]["completion_tokens"] > 0

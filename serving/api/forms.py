@@ -1,0 +1,97 @@
+"""A multipart form with a picture -> its bytes. Names are UTF-8 whatever charset a client names."""
+
+import re
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from serving.api.schemas import ClassifyRequest
+from serving.errors import BodyError, RequestError
+
+FILE, TOP_K = "file", "top_k"
+MAX_FIELD_BYTES = 16
+SHOWN_CHARACTERS = 64
+BOUNDARY = re.compile(rb"[\w'()+,./:=? -]{0,69}[\w'()+,./:=?-]", re.ASCII)
+"""RFC 2046, 5.1.1."""
+CAUSES = {
+    "Too many": f"it has the fields {FILE} and {TOP_K}, each once",
+    "The Content-Disposition": "a part has no name: Content-Disposition: form-data; name=...",
+}
+"""How messages of the parser begin -> what we say."""
+
+
+class _Form(MultiPartParser):
+    """Refuses a part as soon as its headers say that it is none of ours."""
+
+    ended = False
+    """Whether its last boundary came."""
+
+    def on_end(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        for file in self._files_to_close_on_error:
+            file.close()
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        part = self._current_part
+        if part.field_name not in (FILE, TOP_K):
+            param = part.field_name[:SHOWN_CHARACTERS]
+            raise RequestError(
+                f"there is no field {param!r}: the fields are {FILE}, {TOP_K}", param
+            )
+        if part.field_name == FILE and part.file is None:
+            raise RequestError(
+                f"{FILE} needs a filename, as in curl -F {FILE}=@picture.png: without one it is "
+                "text and no picture",
+                FILE,
+            )
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self._current_part
+        if part.file is None and len(part.data) + end - start > MAX_FIELD_BYTES:
+            raise RequestError(f"{TOP_K} has more than {MAX_FIELD_BYTES} characters", TOP_K)
+        super().on_part_data(data, start, end)
+
+
+async def read_form(request: Request, max_bytes: int) -> tuple[bytes, int]:
+    """The bytes of a picture, and how many classes to list. Raises BodyError or RequestError."""
+    parser = _Form(_headers(request), request.stream(), max_files=1, max_fields=1)
+    parser.spool_max_size = max_bytes  # stays in memory: the file system may be read-only
+    try:
+        form = await parser.parse()
+        if not parser.ended:
+            raise MultiPartException("")
+        return await _picture(form), _top_k(form.get(TOP_K))
+    except MultiPartException as error:
+        causes = (ours for theirs, ours in CAUSES.items() if error.message.startswith(theirs))
+        cause = next(causes, "it does not follow its boundary, or ends too early")
+        raise BodyError(f"the form cannot be read: {cause}") from error
+    finally:
+        parser.close()
+
+
+def _headers(request: Request) -> Headers:
+    """A Content-Type with nothing but the boundary: a charset would name a codec to run."""
+    boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"")
+    if not BOUNDARY.fullmatch(boundary):
+        raise BodyError("the form cannot be read: its Content-Type needs a boundary (RFC 2046)")
+    return Headers({"content-type": f'multipart/form-data; boundary="{boundary.decode()}"'})
+
+
+async def _picture(form: FormData) -> bytes:
+    file = form.get(FILE)
+    if not isinstance(file, UploadFile):
+        raise RequestError(f"the form needs a picture in the field {FILE}", FILE)
+    return await file.read()
+
+
+def _top_k(value: str | UploadFile | None) -> int:
+    if value is None:
+        return int(ClassifyRequest.model_fields[TOP_K].default)
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise RequestError(f"{TOP_K} must be a whole number, 1 or more", TOP_K)
+    return int(value)
