@@ -10,8 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from serving import errors
-from serving.api import health, routes
+from serving.api import health, routes, tokens
 from serving.api.middleware import BodyLimit, RequestMetrics
+from serving.api.openai import routes as openai
 from serving.errors import ApiError, ClientGoneError, InternalError, MethodError, PathError
 from serving.metrics.families import Metrics
 from serving.models.load import Models
@@ -47,10 +48,12 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
     )
     app.state.service = service
     work, watch = routes.build_router(service), health.build_router(service)
-    app.include_router(work)
-    app.include_router(watch)
+    spoken = openai.build_router(service), tokens.build_router(service)
+    for router in (work, watch, *spoken):
+        app.include_router(router)
     _handle_errors(app)
-    paths = {getattr(r, "path", "") for r in (*app.routes, *work.routes, *watch.routes)}
+    routers = (app, work, watch, *spoken)
+    paths = {getattr(route, "path", "") for router in routers for route in router.routes}
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestMetrics, metrics=service.metrics, routes=frozenset(paths))
     return app

@@ -70,14 +70,16 @@ class Service:
             raise ModelNotLoadedError("no image model is loaded here: see /models for what is")
         return self.models.image, self._image
 
-    def submit(self, engine: Engine[J], job: J) -> None:
-        """Gives a client's job to its engine; whatever no client waits for makes room first.
+    def submit(self, engine: Engine[J], *jobs: J) -> None:
+        """Gives a client's jobs to their engine; whatever no client waits for makes room first.
         Raises OverloadedError or ShuttingDownError."""
         if self._shadow:
             self._shadow.give_way()
-        engine.submit(job)
-        if self._shadow and isinstance(job, Generation) and engine is self._text[Family.LUMINANET]:
-            self._shadow.offer(job)
+        engine.submit(*jobs)
+        if self._shadow and engine is self._text[Family.LUMINANET]:
+            for job in jobs:
+                assert isinstance(job, Generation)
+                self._shadow.offer(job)
 
     def _shadowed(self) -> Shadow:
         """Raises ConfigError when there are no two models to compare."""

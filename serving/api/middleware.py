@@ -50,7 +50,8 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, count)
         finally:
-            route = scope["path"] if scope["path"] in self._routes else "other"
+            path = getattr(scope.get("route"), "path", scope["path"])  # may be a template
+            route = path if path in self._routes else "other"
             self._counter(route, code).inc()
             self._duration(route).observe(perf_counter() - arrived_s, {"request_id": given})
 

@@ -118,20 +118,23 @@ class Engine(ABC, Generic[J]):
         self._loop = loop
         self._thread.start()
 
-    def submit(self, job: J) -> None:
-        """Queues a job. Raises OverloadedError (the queue is full) or ShuttingDownError."""
+    def submit(self, *jobs: J) -> None:
+        """Queues jobs, all or none. Raises OverloadedError (the queue has no place for them) or
+        ShuttingDownError."""
+        asked = _clients(jobs)
         with self._wake:
             if self._draining:
                 self._rejected["shutting_down"].inc()
                 raise ShuttingDownError("the server is shutting down: send the request again later")
-            if not job.replay and _clients(self._waiting) >= self._queue_limit:
+            if asked and _clients(self._waiting) + asked > self._queue_limit:
                 self._rejected["overloaded"].inc()
                 raise OverloadedError(
                     f"{len(self._waiting)} requests wait for {self.name} already: "
                     "send the request again later"
                 )
-            job.submitted_s = perf_counter()
-            self._waiting.append(job)
+            for job in jobs:
+                job.submitted_s = perf_counter()
+                self._waiting.append(job)
             self._wake.notify()
 
     def drain(self) -> None:
