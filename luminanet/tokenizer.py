@@ -119,8 +119,12 @@ class Tokenizer:
         return self._inner.decode(list(ids), skip_special_tokens=True)
 
     def bytes_of(self, id: int) -> bytes:
-        """The bytes that a token stands for: of a character, of several, or of a part of one."""
-        token: str = self._inner.id_to_token(id)
+        """The bytes that a token stands for: of a character, of several, or of a part of one.
+
+        Raises IndexError when there is no such token."""
+        token = self._inner.id_to_token(id)
+        if token is None:
+            raise IndexError(f"there is no token {id}")
         return bytes(BYTES[letter] for letter in token)
 
     def stream(self) -> "TextStream":

@@ -92,14 +92,12 @@ class CompletionRequest(Body):
     frequency_penalty: float = Field(default=0.0, description="taken where it is 0")
 
     @property
-    def prompts(self) -> list[str] | list[list[int]]:
-        """One or more, all texts or all token ids."""
-        match self.prompt:
-            case str(text):
-                return [text]
-            case [int(), *_]:
-                return [self.prompt]  # type: ignore[list-item]
-        return self.prompt  # type: ignore[return-value]
+    def prompts(self) -> list[str | list[int]]:
+        """One or more texts, as they are or as token ids."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        ids = [item for item in self.prompt if isinstance(item, int)]
+        return [ids] if ids else [item for item in self.prompt if not isinstance(item, int)]
 
     @property
     def with_usage(self) -> bool:
@@ -156,7 +154,9 @@ class Logprobs(BaseModel):
 
     tokens: list[str] = Field(description="bytes that are no whole characters as bytes:\\x..")
     token_logprobs: list[float]
-    text_offset: list[int] = Field(description="characters of the text before the token")
+    text_offset: list[int] = Field(
+        description="characters of the text that were whole before the token"
+    )
     top_logprobs: None = None
 
 
