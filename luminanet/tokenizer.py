@@ -37,6 +37,17 @@ PARTS = {
 """What a byte-level BPE consists of. Other parts could take forever, or gigabytes, for one text."""
 
 
+def _letters() -> dict[str, int]:
+    """The letters that byte-level BPE writes for bytes (GPT-2's encoder.py, bytes_to_unicode):
+    printable ones as they are, and for the others the characters from 256 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+BYTES = _letters()
+
+
 class Tokenizer:
     """Encodes any text without loss; a text that spells END_OF_TEXT is never that token."""
 
@@ -106,6 +117,15 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._inner.decode(list(ids), skip_special_tokens=True)
+
+    def bytes_of(self, id: int) -> bytes:
+        """The bytes that a token stands for: of a character, of several, or of a part of one.
+
+        Raises IndexError when there is no such token."""
+        token = self._inner.id_to_token(id)
+        if token is None:
+            raise IndexError(f"there is no token {id}")
+        return bytes(BYTES[letter] for letter in token)
 
     def stream(self) -> "TextStream":
         return TextStream(self._inner)

@@ -11,10 +11,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from serving import keys
-from serving.api import health, page, routes
+from serving.api import health, page, routes, tokens
 from serving.api.access import Access
 from serving.api.answers import answer
 from serving.api.middleware import REQUEST_ID, BodyLimit, HeadAsGet, RequestMetrics, RootPath
+from serving.api.openai import routes as openai
 from serving.errors import ApiError, ClientGoneError, InternalError, MethodError, PathError
 from serving.metrics.families import Metrics
 from serving.models.load import Models
@@ -55,15 +56,17 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
     )
     app.state.service = service
     work, watch = routes.build_router(service), health.build_router(service)
-    app.include_router(work)
-    app.include_router(watch)
+    spoken = openai.build_router(service), tokens.build_router(service)
+    for router in (work, watch, *spoken):
+        app.include_router(router)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(page.render(app.openapi()))
 
     _handle_errors(app)
-    paths = {getattr(r, "path", "") for r in (*app.routes, *work.routes, *watch.routes)}
+    routers = (app, work, watch, *spoken)
+    paths = {getattr(route, "path", "") for router in routers for route in router.routes}
     _add_middleware(app, service, accepted, frozenset(paths))
     return app
 
@@ -74,8 +77,11 @@ def _add_middleware(
     """From the inside out: a preflight has no key, and whatever is answered is counted."""
     settings = service.settings
     text_bytes = routes.text_bytes(service.models, settings.max_body_bytes)
-    pictures = {routes.CLASSIFY: settings.max_body_bytes}
-    app.add_middleware(BodyLimit, max_bytes=text_bytes, larger=pictures)
+    larger = {
+        routes.CLASSIFY: settings.max_body_bytes,
+        openai.COMPLETIONS: min(settings.max_body_bytes, openai.LONG_PROMPTS * text_bytes),
+    }
+    app.add_middleware(BodyLimit, max_bytes=text_bytes, larger=larger)
     app.add_middleware(HeadAsGet)
     if accepted:
         app.add_middleware(Access, keys=accepted, rate=settings.rate_limit)

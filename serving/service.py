@@ -70,13 +70,17 @@ class Service:
             raise ModelNotLoadedError("no image model is loaded here: see /models for what is")
         return self.models.image, self._image
 
-    def submit(self, engine: Engine[J], job: J) -> None:
-        """Gives a client's job to its engine, which it leaves at its deadline; whatever no client
-        waits for makes room first.
-        Raises OverloadedError or ShuttingDownError."""
+    def submit(self, engine: Engine[J], *jobs: J) -> None:
+        """Gives a client's jobs to their engine, which they leave at their deadline; whatever no
+        client waits for makes room first.
+        Raises OverloadedError, ShuttingDownError or UnavailableError."""
         if self._shadow:
             self._shadow.give_way()
-        engine.submit(job)
+        engine.submit(*jobs)
+        for job in jobs:
+            self._started(engine, job)
+
+    def _started(self, engine: Engine[J], job: J) -> None:
         if self.settings.deadline_seconds:
             left_s = job.arrived_s + self.settings.deadline_seconds - perf_counter()
             asyncio.get_running_loop().call_later(left_s, engine.expire, job)

@@ -53,7 +53,8 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, count)
         finally:
-            path = get_route_path(scope)
+            # the template, where the path has parameters
+            path = getattr(scope.get("route"), "path", get_route_path(scope))
             route = path if path in self._routes else "other"
             self._counter(route, code).inc()
             self._duration(route).observe(perf_counter() - arrived_s, {"request_id": given})

@@ -65,7 +65,7 @@ def build_router(service: Service) -> APIRouter:
         "/generate",
         response_model=schemas.GenerateResponse,
         responses={200: EVENTS, **error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504)},
-        openapi_extra=_body({JSON: GenerateRequest.model_json_schema()}),
+        openapi_extra=body_content({JSON: GenerateRequest.model_json_schema()}),
     )
     async def generate(request: Request) -> Response:
         """Continues a text with LuminaNet, or with the GPT-2 baseline it is compared with."""
@@ -78,7 +78,7 @@ def build_router(service: Service) -> APIRouter:
             ending = {"model": body.model, "seed": seed}
             return EventStream(job, ending, body.logprobs, service.settings.heartbeat_seconds)
         text, finish, logs = await whole(job, request.receive)
-        return _json(
+        return json_answer(
             schemas.GenerateResponse(
                 text=text,
                 finish_reason=finish,
@@ -93,7 +93,7 @@ def build_router(service: Service) -> APIRouter:
         CLASSIFY,
         response_model=schemas.ClassifyResponse,
         responses=error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504),
-        openapi_extra=_body({MULTIPART: FORM, JSON: ClassifyRequest.model_json_schema()}),
+        openapi_extra=body_content({MULTIPART: FORM, JSON: ClassifyRequest.model_json_schema()}),
     )
     async def classify(request: Request) -> Response:
         """Says what a picture shows. It is seen as on a white page: what is transparent is white,
@@ -110,7 +110,7 @@ def build_router(service: Service) -> APIRouter:
             )
         job = Classification(data, request.state.arrived_s, request.state.request_id)
         service.submit(engine, job)
-        return _json(_classified(model.manifest, await result(job, request.receive), top_k))
+        return json_answer(_classified(model.manifest, await result(job, request.receive), top_k))
 
     return router
 
@@ -120,11 +120,7 @@ def _generation(
 ) -> Generation:
     """Raises RequestError when the prompt or max_tokens is above a limit."""
     max_tokens = body.max_tokens or settings.default_max_tokens
-    if max_tokens > settings.max_tokens_limit:
-        raise RequestError(
-            f"max_tokens is {max_tokens}; this server allows 1 to {settings.max_tokens_limit}",
-            "max_tokens",
-        )
+    check_length(max_tokens, settings)
     return Generation(
         model.encode(body.prompt),
         Transcript(model.tokenizer.stream(), body.stop),
@@ -133,6 +129,15 @@ def _generation(
         request.state.arrived_s,
         request.state.request_id,
     )
+
+
+def check_length(max_tokens: int, settings: Settings) -> None:
+    """Raises RequestError."""
+    if max_tokens > settings.max_tokens_limit:
+        raise RequestError(
+            f"max_tokens is {max_tokens}; this server allows 1 to {settings.max_tokens_limit}",
+            "max_tokens",
+        )
 
 
 def _classified(
@@ -154,11 +159,11 @@ def _classified(
     )
 
 
-def _json(answer: BaseModel) -> Response:
+def json_answer(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(exclude_none=True), media_type=JSON)
 
 
-def _body(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def body_content(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """OpenAPI's description of a body, by media type."""
     described = {kind: {"schema": schema} for kind, schema in content.items()}
     return {"requestBody": {"required": True, "content": described}}

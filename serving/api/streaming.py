@@ -15,7 +15,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -33,8 +33,14 @@ ESCAPED = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 """Ends of lines for str.splitlines and clients like it, which JSON leaves as they are."""
 
 
+class Cancellable(Protocol):
+    """A job, or several that one client waits for."""
+
+    def cancel(self) -> None: ...
+
+
 @asynccontextmanager
-async def watched(job: Job, receive: Receive) -> AsyncIterator[None]:
+async def watched(job: Cancellable, receive: Receive) -> AsyncIterator[None]:
     """Cancels the job when the client closes the connection, or the block is left early.
 
     The body of the request must have been read.
@@ -47,7 +53,7 @@ async def watched(job: Job, receive: Receive) -> AsyncIterator[None]:
         job.cancel()
 
 
-async def _cancel_on_disconnect(job: Job, receive: Receive) -> None:
+async def _cancel_on_disconnect(job: Cancellable, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     job.cancel()

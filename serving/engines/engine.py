@@ -134,23 +134,25 @@ class Engine(ABC, Generic[J]):
         self._loop = loop
         self._thread.start()
 
-    def submit(self, job: J) -> None:
-        """Queues a job. Raises OverloadedError (the queue is full), ShuttingDownError, or
-        UnavailableError (the thread is dead)."""
+    def submit(self, *jobs: J) -> None:
+        """Queues jobs, all or none. Raises OverloadedError (the queue has no place for them),
+        ShuttingDownError, or UnavailableError (the thread is dead)."""
+        asked = _clients(jobs)
         with self._wake:
             if self._draining:
                 self._rejected["shutting_down"].inc()
                 raise ShuttingDownError("the server is shutting down: send the request again later")
             if self._dead:
                 raise UnavailableError(f"the engine of {self.name} has died: restart the server")
-            if not job.replay and self._full():
+            if asked and not self._takes(asked):
                 self._rejected["overloaded"].inc()
                 raise OverloadedError(
                     f"{len(self._waiting)} requests wait for {self.name} already: "
                     "send the request again later"
                 )
-            job.submitted_s = perf_counter()
-            self._waiting.append(job)
+            for job in jobs:
+                job.submitted_s = perf_counter()
+                self._waiting.append(job)
             self._wake.notify()
 
     def expire(self, job: J) -> None:
@@ -225,10 +227,10 @@ class Engine(ABC, Generic[J]):
         for job in gone:
             self._end(job, job.leaving or Finish.CANCELLED)
 
-    def _full(self) -> bool:
-        """Whether as many wait as may, beside those whom a free place awaits; under `_wake`."""
+    def _takes(self, asked: int) -> bool:
+        """Whether so many more may wait, beside those whom a free place awaits; under `_wake`."""
         free = self._max_batch - _clients(self._running)
-        return _clients(self._waiting) >= self._queue_limit + free
+        return _clients(self._waiting) + asked <= self._queue_limit + free
 
     def _next(self) -> J | None:
         """The job that could start first, now the last of `_running`; None when there is none, or

@@ -102,9 +102,10 @@ class ImageEngine(Engine[Classification]):
 
     # ------------------------------------------------------------------ called by the event loop
 
-    def submit(self, job: Classification) -> None:
-        super().submit(job)
-        self._small.submit(self._sort, job)
+    def submit(self, *jobs: Classification) -> None:
+        super().submit(*jobs)
+        for job in jobs:
+            self._small.submit(self._sort, job)
 
     def join(self) -> None:
         super().join()

@@ -31,12 +31,13 @@ wait for a prompt or two, not for all that came at once."""
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that became certain in one step, and the log-probabilities of the tokens drawn in it;
-    `finish` is set on the last piece of a request."""
+    """Text that became certain in one step, and the tokens drawn in it with their
+    log-probabilities; `finish` is set on the last piece of a request."""
 
     text: str
     finish: Finish | None = None
     logs: Sequence[float] = ()
+    ids: Sequence[int] = ()
 
 
 class Generation(Job):
@@ -153,7 +154,7 @@ class TextEngine(Engine[Generation]):
         for job, piece in zip(self._running, pieces, strict=True):
             job.calls, job.rows = job.calls + 1, job.rows + rows
             self._time_tokens(job, len(piece.logs), now_s)
-            self._speak(job, piece.text, piece.logs, now_s)
+            self._speak(job, Piece(piece.text, None, piece.logs, piece.ids), now_s)
         self._leave([(row, piece.finish) for row, piece in enumerate(pieces) if piece.finish])
 
     def _take(self, job: Generation, ids: Sequence[int], logs: Sequence[float]) -> Piece:
@@ -173,7 +174,7 @@ class TextEngine(Engine[Generation]):
         except Exception:
             log.exception("%s: no token could be drawn; the request is ended", self.name)
             finish = Finish.ERROR
-        return Piece(text, finish, logs[:count])
+        return Piece(text, finish, logs[:count], ids[:count])
 
     def _read(self, job: Generation, token: int) -> tuple[str, Finish | None]:
         if token == self._end_id and not job.replay:
@@ -195,12 +196,12 @@ class TextEngine(Engine[Generation]):
             told.inter_token.observe(0.0)
         job.last_s = now_s
 
-    def _speak(self, job: Generation, text: str, logs: Sequence[float], now_s: float) -> None:
-        if text and not job.spoke:
+    def _speak(self, job: Generation, piece: Piece, now_s: float) -> None:
+        if piece.text and not job.spoke:
             job.spoke = True
             self._told(job).first_token.observe(now_s - job.arrived_s, job.exemplar)
-        if text or logs:
-            self._post(job, Piece(text, None, logs))
+        if piece.text or piece.logs:
+            self._post(job, piece)
 
     def _leave(self, ended: list[tuple[int, Finish]]) -> None:
         """Lets rows (rising) go and moves the last row into each gap, so that rows stay compact."""
@@ -213,7 +214,7 @@ class TextEngine(Engine[Generation]):
 
     def _end(self, job: Generation, reason: Finish) -> None:
         if reason in (Finish.STOP, Finish.LENGTH):
-            self._speak(job, job.transcript.flush(), (), job.last_s)
+            self._speak(job, Piece(job.transcript.flush()), job.last_s)
             if job.tokens > 1:
                 tpot_s = (job.last_s - job.first_s) / (job.tokens - 1)
                 self._told(job).per_output_token.observe(tpot_s, job.exemplar)

@@ -78,10 +78,22 @@ class TextModel:
                 "shorten it",
                 "prompt",
             )
-        ids = self.tokenizer.encode(prompt)
+        return self.check(self.tokenizer.encode(prompt), "prompt")
+
+    def check(self, ids: list[int], param: str) -> list[int]:
+        """The token ids of a prompt. Raises RequestError when there are more than the context, or
+        one is none of the tokenizer's."""
+        name, context = self.manifest.family, self.manifest.context
         if len(ids) > context:
             raise RequestError(
-                f"the prompt has {len(ids)} tokens; {name} reads {context}: shorten it", "prompt"
+                f"the prompt has {len(ids)} tokens; {name} reads {context}: shorten it", param
+            )
+        wrong = next((token for token in ids if not 0 <= token < self.tokenizer.vocab_size), None)
+        if wrong is not None:
+            raise RequestError(
+                f"there is no token {wrong}: those of {name} are 0 to "
+                f"{self.tokenizer.vocab_size - 1}",
+                param,
             )
         return ids
 

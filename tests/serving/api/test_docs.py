@@ -10,7 +10,8 @@ from serving.api.schemas import ClassifyRequest, GenerateRequest
 from serving.models.load import Models
 from tests.serving.helpers import Running, running
 
-PATHS = {"/generate", "/classify", "/models", "/metrics"}
+PATHS = {"/generate", "/classify", "/models", "/metrics", "/tokenize", "/detokenize"}
+OPENAI = {"/v1/completions", "/v1/models", "/v1/models/{model}"}
 HEALTH = {"/health/live", "/health/ready", "/health/startup"}
 
 
@@ -61,7 +62,7 @@ def test_head_of_what_is_posted_is_a_405(server: Running, path: str) -> None:
 
 
 def test_every_endpoint_is_described(api: Any) -> None:
-    assert set(api["paths"]) == PATHS | HEALTH
+    assert set(api["paths"]) == PATHS | OPENAI | HEALTH
     for path in api["paths"].values():
         for operation in path.values():
             assert operation["description"]

@@ -1,0 +1,145 @@
+"""The endpoints of OpenAI's API that a text model without a chat can answer."""
+
+import secrets
+from collections.abc import Sequence
+from time import time
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from luminanet.artifact.manifest import Family
+from serving.api.openai.completions import Answer, CompletionStream, Together, TokenLogs
+from serving.api.openai.errors import OpenAIRoute, error_answers
+from serving.api.openai.schemas import (
+    Completion,
+    CompletionRequest,
+    OpenAIModel,
+    OpenAIModelList,
+)
+from serving.api.requests import JSON, read_json
+from serving.api.routes import SEED_BITS, body_content, check_length
+from serving.api.schemas import MAX_INT
+from serving.engines.detokenize import Transcript
+from serving.engines.text import Generation, TextEngine
+from serving.errors import ModelNotLoadedError, RequestError
+from serving.models.load import TextModel
+from serving.service import Service
+
+COMPLETIONS = "/v1/completions"
+LONG_PROMPTS = 16
+"""The body may have as many bytes as so many of the longest prompts."""
+CHUNKS = {
+    "description": "The texts; with `stream: true` as server-sent events, of which each has the "
+    "new text of one choice",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'data: {"id": "cmpl-5f3a", "object": "text_completion", "created": '
+            '1795000000, "model": "luminanet", "system_fingerprint": "fp_0123456789ab", "choices": '
+            '[{"text": " girl", "index": 0, "logprobs": null, "finish_reason": null}]}\n\n'
+            "data: [DONE]\n\n",
+        }
+    },
+}
+
+
+def build_router(service: Service) -> APIRouter:
+    router = APIRouter(route_class=OpenAIRoute)
+    started_s = int(time())
+
+    @router.post(
+        COMPLETIONS,
+        response_model=Completion,
+        responses={200: CHUNKS, **error_answers(400, 404, 413, 415, 429, 500, 503, 504)},
+        openapi_extra=body_content({JSON: CompletionRequest.model_json_schema()}),
+    )
+    async def complete(request: Request) -> Response:
+        """Continues texts as OpenAI's completions do, with OpenAI's defaults. Every prompt gets n
+        choices: all of them wait together, or the answer is a 429."""
+        body = await read_json(request, CompletionRequest)
+        body.check_supported()
+        check_length(body.max_tokens, service.settings)
+        _check_count(len(body.prompts) * body.n, service.settings.queue_limit)
+        model, engine = _text(service, body.model)
+        prompts = await run_in_threadpool(_token_ids, model, body.prompts)
+        together = Together(_generations(body, model, prompts, request), body.n)
+        service.submit(engine, *together.jobs)
+        answer = _answer(body, model, together, request)
+        if body.stream:
+            return CompletionStream(answer, body.with_usage, service.settings.heartbeat_seconds)
+        return Response((await answer.whole(request.receive)).model_dump_json(), media_type=JSON)
+
+    @router.get("/v1/models")
+    async def models() -> OpenAIModelList:
+        """The text models of this server; /models tells more of them."""
+        return OpenAIModelList(data=[_card(m, started_s) for m in service.models.text.values()])
+
+    @router.get("/v1/models/{model}", responses=error_answers(404))
+    async def model_of_name(model: str) -> OpenAIModel:
+        """One of them."""
+        return _card(_text(service, model)[0], started_s)
+
+    return router
+
+
+def _text(service: Service, name: str) -> tuple[TextModel, TextEngine]:
+    """Raises ModelNotLoadedError."""
+    if name not in tuple(Family):
+        raise ModelNotLoadedError("there is no such model: /v1/models has those there are", "model")
+    return service.text(name)
+
+
+def _check_count(count: int, limit: int) -> None:
+    """Raises RequestError: so many could never wait together."""
+    if count > limit:
+        raise RequestError(
+            f"the prompts have {count} choices together; this server allows {limit}: lower n, or "
+            "send several requests",
+            "n",
+        )
+
+
+def _token_ids(model: TextModel, prompts: Sequence[str | list[int]]) -> list[list[int]]:
+    """Raises RequestError."""
+    return [model.encode(p) if isinstance(p, str) else model.check(p, "prompt") for p in prompts]
+
+
+def _generations(
+    body: CompletionRequest, model: TextModel, prompts: Sequence[list[int]], request: Request
+) -> list[Generation]:
+    """Those of every prompt one after the other; number i has the request's seed + i."""
+    seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
+    each = [prompt for prompt in prompts for _ in range(body.n)]
+    return [
+        Generation(
+            prompt,
+            Transcript(model.tokenizer.stream(), body.stop),
+            body.sampling((seed + index) % (MAX_INT + 1)),
+            body.max_tokens,
+            request.state.arrived_s,
+            request.state.request_id,
+        )
+        for index, prompt in enumerate(each)
+    ]
+
+
+def _answer(
+    body: CompletionRequest, model: TextModel, together: Together, request: Request
+) -> Answer:
+    head = {
+        "id": f"cmpl-{request.state.request_id}",
+        "object": "text_completion",
+        "created": int(time()),
+        "model": body.model,
+        "system_fingerprint": f"fp_{model.fingerprint[:12]}",
+    }
+    echoes = [model.tokenizer.decode(j.prompt) if body.echo else "" for j in together.jobs]
+    logs = None
+    if body.logprobs is not None:
+        logs = [TokenLogs(model.tokenizer) for _ in together.jobs]
+    return Answer(together, head, echoes, logs)
+
+
+def _card(model: TextModel, started_s: int) -> OpenAIModel:
+    manifest = model.manifest
+    return OpenAIModel(id=manifest.family, created=started_s, max_model_len=manifest.context)

@@ -1,0 +1,248 @@
+"""OpenAI's own client works unchanged, and what is beyond the engines is refused in its words."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import pytest
+
+from serving.models.load import Models
+from tests.serving.helpers import Running, all_cancelled, frames, gated, running, wait_until
+
+LABELS = {"model": "luminanet", "backend": "ort_cpu", "task": "text-generation"}
+FINISHED = "requests_finished_total"
+CALM: dict[str, Any] = {"model": "luminanet", "max_tokens": 6, "seed": 3}
+
+
+def connected(server: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.client.base_url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    with connected(server) as client:
+        yield client
+
+
+def generated(server: Running, prompt: str, seed: int, tokens: int = 6) -> Any:
+    body = {"temperature": 1.0, "top_k": 0, "logprobs": True}
+    return server.post("/generate", prompt=prompt, seed=seed, max_tokens=tokens, **body).json()
+
+
+# ---------------------------------------------------------------------- answers
+
+
+def test_a_completion_is_what_generate_writes(server: Running, client: openai.OpenAI) -> None:
+    answer = client.completions.create(prompt="a b", **CALM)
+    ours = generated(server, "a b", 3)
+    (choice,) = answer.choices
+    assert answer.usage is not None
+    assert (answer.object, answer.model) == ("text_completion", "luminanet")
+    assert (choice.text, choice.finish_reason) == (ours["text"], ours["finish_reason"])
+    assert answer.usage.model_dump(exclude_none=True) == ours["usage"]
+
+
+def test_the_defaults_are_those_of_openai(server: Running, client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="gpt2", prompt="a b", seed=1)
+    same = client.completions.create(
+        model="gpt2", prompt="a b", seed=1, max_tokens=16, temperature=1, top_p=1
+    )
+    assert answer.choices == same.choices
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens <= 16
+
+
+def test_choice_i_is_drawn_with_the_seed_plus_i(server: Running, client: openai.OpenAI) -> None:
+    answer = client.completions.create(prompt=["a b", "c"], n=2, **CALM)
+    prompts = ["a b", "a b", "c", "c"]
+    alone = [generated(server, prompt, 3 + i) for i, prompt in enumerate(prompts)]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert [choice.text for choice in answer.choices] == [one["text"] for one in alone]
+    once = alone[0]["usage"]["prompt_tokens"] + alone[2]["usage"]["prompt_tokens"]
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == once
+    assert answer.usage.completion_tokens == sum(one["usage"]["completion_tokens"] for one in alone)
+
+
+def test_the_largest_seed_has_followers(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="luminanet", prompt="a", n=2, seed=2**63 - 1)
+    first = client.completions.create(model="luminanet", prompt="a", seed=0)
+    assert answer.choices[1].text == first.choices[0].text
+
+
+def test_a_prompt_may_be_token_ids(server: Running, client: openai.OpenAI) -> None:
+    ids = [server.post("/tokenize", prompt=text).json()["tokens"] for text in ("a b", "c")]
+    texts = client.completions.create(prompt=["a b", "c"], **CALM)
+    lists = client.completions.create(prompt=ids, **CALM)
+    alone = client.completions.create(prompt=ids[0], **CALM)
+    assert lists.choices == texts.choices
+    assert alone.choices == texts.choices[:1]
+
+
+def test_echo_begins_with_the_prompt(client: openai.OpenAI) -> None:
+    plain = client.completions.create(prompt="a b", **CALM)
+    echoed = client.completions.create(prompt="a b", echo=True, **CALM)
+    stream = client.completions.create(prompt="a b", echo=True, stream=True, **CALM)
+    assert echoed.choices[0].text == "a b" + plain.choices[0].text
+    assert "".join(chunk.choices[0].text for chunk in stream) == echoed.choices[0].text
+
+
+def test_logprobs_name_the_tokens_that_were_drawn(server: Running, client: openai.OpenAI) -> None:
+    answer = client.completions.create(prompt="a b", logprobs=0, **CALM)
+    ours = generated(server, "a b", 3)
+    (choice,) = answer.choices
+    logs = choice.logprobs
+    assert logs is not None
+    assert logs.tokens is not None
+    assert logs.text_offset is not None
+    assert logs.token_logprobs == ours["logprobs"]
+    assert logs.top_logprobs is None
+    assert len(logs.tokens) == len(logs.text_offset) == ours["usage"]["completion_tokens"]
+    assert logs.text_offset == sorted(logs.text_offset)
+    for token, offset in zip(logs.tokens, logs.text_offset, strict=True):
+        if not token.startswith(("bytes:", "<|endoftext|>")):
+            assert token in choice.text[offset : offset + len(token) + 3], "after U+FFFDs at most"
+
+
+def test_a_stream_has_the_texts_the_logprobs_and_then_the_usage(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {**CALM, "prompt": ["a b", "c"], "n": 2, "logprobs": 0}
+    whole = client.completions.create(**asked)
+    stream = client.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    *chunks, last = list(stream)
+    assert (last.choices, last.usage) == ([], whole.usage)
+    assert all(chunk.usage is None for chunk in chunks)
+    for expected in whole.choices:
+        parts = [c for chunk in chunks for c in chunk.choices if c.index == expected.index]
+        assert "".join(part.text for part in parts) == expected.text
+        assert [part.finish_reason for part in parts if part.finish_reason] == [
+            expected.finish_reason
+        ]
+        for name in "tokens", "token_logprobs", "text_offset":
+            told = [value for part in parts for value in getattr(part.logprobs, name)]
+            assert told == getattr(expected.logprobs, name)
+
+
+def test_usage_is_told_only_to_those_who_ask(server: Running) -> None:
+    *chunks, done = frames(server.post("/v1/completions", prompt="a", stream=True))
+    assert done == "[DONE]"
+    assert not any("usage" in chunk for chunk in chunks)
+    assert chunks[-1]["choices"][0]["finish_reason"] in ("stop", "length")
+
+
+def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
+    assert {model.id for model in client.models.list()} == {"luminanet", "gpt2"}
+    assert client.models.retrieve("gpt2").id == "gpt2"
+
+
+def test_the_metrics_know_a_path_with_a_name_in_it(server: Running, client: openai.OpenAI) -> None:
+    counted = {"route": "/v1/models/{model}", "code": "200"}
+    before = server.metric("requests_total", **counted)
+    client.models.retrieve("luminanet")
+    wait_until(lambda: server.metric("requests_total", **counted) == before + 1)
+
+
+# ---------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("logprobs", 1),
+        ("best_of", 3),
+        ("suffix", "end"),
+        ("logit_bias", {"5": 1}),
+        ("presence_penalty", 0.5),
+        ("frequency_penalty", -0.5),
+        ("stream_options", {"include_usage": True}),
+        ("max_tokens", 0),
+        ("max_tokens", 10**9),
+        ("n", 10**9),
+        ("prompt", ""),
+        ("prompt", []),
+        ("prompt", [[]]),
+        ("prompt", ["a", 1]),
+        ("prompt", [10**6]),
+        ("prompt", [-1]),
+        ("prompt", [1] * 5000),
+        ("prompt", "a" * 100_000),
+    ],
+)
+def test_what_is_refused_is_named(client: openai.OpenAI, field: str, value: Any) -> None:
+    body = {"model": "luminanet", "prompt": "a", field: value}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(**body)
+    error = refused.value
+    assert (error.param, error.type, error.code) == (
+        field,
+        "invalid_request_error",
+        "invalid_request",
+    )
+
+
+def test_echo_with_logprobs_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model="luminanet", prompt="a", echo=True, logprobs=0)
+    assert refused.value.param == "echo"
+
+
+def test_what_changes_nothing_is_taken(client: openai.OpenAI) -> None:
+    plain = client.completions.create(prompt="a", **CALM)
+    same = client.completions.create(
+        prompt="a", user="me", best_of=1, suffix="", logit_bias={}, presence_penalty=0, **CALM
+    )
+    assert same.choices == plain.choices
+
+
+def test_another_model_is_not_found(client: openai.OpenAI) -> None:
+    for ask in (
+        lambda: client.completions.create(model="gpt-5", prompt="a"),
+        lambda: client.models.retrieve("gpt-5"),
+    ):
+        with pytest.raises(openai.NotFoundError) as missing:
+            ask()
+        assert missing.value.code == "model_not_found"
+
+
+def test_several_texts_get_places_for_all_or_for_none(models: Models) -> None:
+    slow, backend = gated(models)
+    with (
+        running(slow, max_batch=1, queue_limit=2) as server,
+        ThreadPoolExecutor(2) as pool,
+        connected(server) as client,
+    ):
+        backend.gate.clear()
+        runs = pool.submit(server.post, "/generate", prompt="a", max_tokens=1)
+        wait_until(lambda: server.metric("requests_running", **LABELS) == 1)
+        waits = pool.submit(server.post, "/generate", prompt="a", max_tokens=1)
+        wait_until(lambda: server.metric("requests_waiting", **LABELS) == 1)
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.completions.create(model="luminanet", prompt="a", n=2)
+        assert server.metric("requests_waiting", **LABELS) == 1, "none of the two waits"
+        backend.gate.set()
+        assert (runs.result().status_code, waits.result().status_code) == (200, 200)
+    assert refused.value.type == "rate_limit_error"
+    assert refused.value.response.headers["retry-after"] == "1"
+
+
+def test_a_client_that_leaves_takes_all_its_texts_along(models: Models) -> None:
+    slow, backend = gated(models)
+    with running(slow) as server:
+        body = {"prompt": ["a", "b"], "max_tokens": 4000, "stream": True, "seed": 1, "n": 2}
+        backend.closing_at = backend.runs + 2
+        with server.client.stream("POST", "/v1/completions", json=body) as response:
+            next(response.iter_lines())
+        wait_until(lambda: all_cancelled(server))
+        backend.gate.set()
+        cancelled = {"finish_reason": "cancelled", **LABELS}
+        wait_until(lambda: server.metric(FINISHED, **cancelled) == 4)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failure_of_the_network_is_raised_by_the_client(models: Models, stream: bool) -> None:
+    bad, backend = gated(models)
+    with running(bad) as server, connected(server) as client:
+        backend.broken = True
+        with pytest.raises(openai.APIError, match="the network failed") as failed:
+            list(client.completions.create(model="luminanet", prompt="a", stream=stream, n=2))
+    assert failed.value.type == "server_error"
