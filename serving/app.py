@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from serving import errors
+from serving import errors, page
 from serving.api import health, routes
 from serving.api.middleware import BodyLimit, RequestMetrics
 from serving.errors import ApiError, ClientGoneError, InternalError, MethodError, PathError
@@ -49,6 +49,7 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
     work, watch = routes.build_router(service), health.build_router(service)
     app.include_router(work)
     app.include_router(watch)
+    app.include_router(page.build_router(models))
     _handle_errors(app)
     paths = {getattr(r, "path", "") for r in (*app.routes, *work.routes, *watch.routes)}
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

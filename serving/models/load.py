@@ -9,6 +9,7 @@ from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import (
     MANIFEST,
     TOKENIZER,
+    TOPOLOGY,
     Family,
     Manifest,
     Served,
@@ -16,13 +17,15 @@ from luminanet.artifact.manifest import (
 )
 from luminanet.artifact.probes import Probes
 from luminanet.artifact.probes import read as read_probes
-from luminanet.errors import ArtifactError
+from luminanet.errors import ArtifactError, TopologyError
 from luminanet.tokenizer import Tokenizer
+from luminanet.topology import Topology
 from serving.errors import RequestError
 from serving.models.selection import How, drawing, load_graphs, logits, reading
 from serving.runtimes.backend import Backend
 
 MAX_TOKENIZER_BYTES = 1 << 26
+MAX_TOPOLOGY_BYTES = 1 << 22
 
 
 def fingerprint(manifest: Manifest, graphs: Iterable[str]) -> str:
@@ -40,6 +43,7 @@ class ImageModel:
     """Those of `backend` by file, to be tried one by one (engines/selftest.py)."""
     probes: Probes
     precision: Served = "fp32"
+    topology: Topology | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -60,6 +64,7 @@ class TextModel:
     probes: Probes
     prompts: Backend | None = None
     """GPT-2: the graph that reads prompts, which may be one of those that draw."""
+    topology: Topology | None = None
 
     @property
     def precision(self) -> Served:
@@ -158,7 +163,8 @@ def _load_image(artifact: Artifact, how: How) -> ImageModel:
     if not labels or len(set(labels)) != len(labels):
         raise ArtifactError(f"{artifact.directory}: its labels are missing or repeat")
     graphs, backend = load_graphs(artifact, logits(artifact, how), how)
-    return ImageModel(artifact.manifest, backend, graphs, read_probes(artifact), how.precision)
+    asked, drawn = read_probes(artifact), _topology(artifact)
+    return ImageModel(artifact.manifest, backend, graphs, asked, how.precision, drawn)
 
 
 def _load_text(artifact: Artifact, how: How) -> TextModel:
@@ -179,8 +185,8 @@ def _load_text(artifact: Artifact, how: How) -> TextModel:
         if reader not in graphs:
             graphs = {**load_graphs(artifact, entries, how).graphs, **graphs}
         prompts = graphs[reader]
-    asked = read_probes(artifact)
-    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked, prompts)
+    asked, drawn = read_probes(artifact), _topology(artifact)
+    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked, prompts, drawn)
 
 
 def _tokenizer(artifact: Artifact) -> Tokenizer:
@@ -194,3 +200,17 @@ def _tokenizer(artifact: Artifact) -> Tokenizer:
         raise ArtifactError(f"{where} is damaged: {error}") from error
     except ArtifactError as error:
         raise error if str(where) in str(error) else ArtifactError(f"{where}: {error}") from error
+
+
+def _topology(artifact: Artifact) -> Topology | None:
+    """What people are shown; None where the artifact has none, as a GPT-2."""
+    where = artifact.directory / TOPOLOGY
+    entry = (artifact.manifest.files or {}).get(TOPOLOGY)
+    if entry is None:
+        return None
+    if entry.bytes > MAX_TOPOLOGY_BYTES:
+        raise ArtifactError(f"{where} is larger than {MAX_TOPOLOGY_BYTES} bytes")
+    try:
+        return Topology.from_json(artifact.read(TOPOLOGY).decode())
+    except (UnicodeDecodeError, TopologyError) as error:
+        raise ArtifactError(f"{where} is damaged: {error}: freeze the model again") from error
