@@ -7,7 +7,7 @@ const EVERY_MS = 4000;
 const TEXT = "text-generation";
 const QUANTITIES = {
   time_to_first_token: "Time to first token",
-  inter_token_latency: "Time between tokens",
+  time_per_output_token: "Time per further token",
   request_duration: "Time of a whole request",
 };
 
