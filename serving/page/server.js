@@ -26,4 +26,6 @@ async function reason(answer) {
 /** An error inside a stream, in the same words. */
 export const failed = (error) => new ServerError(`${inWords(error.message)}.`);
 
-const inWords = (message) => message[0].toUpperCase() + message.slice(1).replace(/\.$/, "");
+/** A sentence; names of fields, such as max_tokens, stay as they are. */
+const inWords = (message) =>
+  message.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase()).replace(/\.$/, "");

@@ -109,7 +109,7 @@ def test_the_architectures_are_those_of_the_artifacts(server: Running) -> None:
 def test_an_architecture_that_cannot_be_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_tiny_artifacts(tmp_path)
+    write_tiny_artifacts(tmp_path, decode=(4,))
     where = tmp_path / "luminanet-cifar10" / "artifact"
     artifact = Artifact.open(where)
     names = artifact.manifest.files or {}
