@@ -30,6 +30,8 @@ PAIRS = 20
 TRIES = 200
 PAUSE_S = 0.6
 """For the server to compute a text again with both networks."""
+FIGURES_MS = 5000
+"""After which the page has read the figures once more (serving/page/figures.js)."""
 MOST_BYTES = 150_000
 WRITTEN = "[id^=end-]:has-text('tokens')"
 
@@ -93,6 +95,7 @@ def _use(page: Page) -> None:
     page.get_by_label("Choose a file", exact=True).set_input_files(file)  # type: ignore[arg-type]
     page.locator("#bars").wait_for()
     page.locator("#advantage strong").first.wait_for()
+    page.wait_for_timeout(FIGURES_MS)
     page.evaluate("document.activeElement.blur()")
 
 
