@@ -1,6 +1,7 @@
 """Artifact directories -> verified models, ready to bind. Refuses with ArtifactError."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,15 @@ from luminanet.artifact.probes import read as read_probes
 from luminanet.errors import ArtifactError, TopologyError
 from luminanet.tokenizer import Tokenizer
 from luminanet.topology import Topology
+from luminanet.untrusted import line
 from serving.errors import RequestError
 from serving.models.selection import How, drawing, load_graphs, logits, reading
 from serving.runtimes.backend import Backend
 
+log = logging.getLogger("luminanet.models")
+
 MAX_TOKENIZER_BYTES = 1 << 26
-MAX_TOPOLOGY_BYTES = 1 << 22
+MAX_TOPOLOGY_BYTES = 1 << 20
 
 
 def fingerprint(manifest: Manifest, graphs: Iterable[str]) -> str:
@@ -203,14 +207,16 @@ def _tokenizer(artifact: Artifact) -> Tokenizer:
 
 
 def _topology(artifact: Artifact) -> Topology | None:
-    """What people are shown; None where the artifact has none, as a GPT-2."""
-    where = artifact.directory / TOPOLOGY
+    """What people are shown. Serving does not need it: None where there is none, as of a GPT-2, or
+    it cannot be read, which the log then says."""
     entry = (artifact.manifest.files or {}).get(TOPOLOGY)
     if entry is None:
         return None
-    if entry.bytes > MAX_TOPOLOGY_BYTES:
-        raise ArtifactError(f"{where} is larger than {MAX_TOPOLOGY_BYTES} bytes")
     try:
+        if entry.bytes > MAX_TOPOLOGY_BYTES:
+            raise TopologyError(f"it is larger than {MAX_TOPOLOGY_BYTES} bytes")
         return Topology.from_json(artifact.read(TOPOLOGY).decode())
-    except (UnicodeDecodeError, TopologyError) as error:
-        raise ArtifactError(f"{where} is damaged: {error}: freeze the model again") from error
+    except (ArtifactError, TopologyError, UnicodeDecodeError, RecursionError) as error:
+        where = artifact.directory / TOPOLOGY
+        log.warning("the page cannot show %s: %s", where, line(str(error)))
+        return None

@@ -10,12 +10,10 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from luminanet.artifact.directory import Artifact, write
-from luminanet.artifact.manifest import TOPOLOGY
-from luminanet.errors import ArtifactError
+from luminanet.artifact.manifest import TOPOLOGY, Family
 from luminanet.topology import Topology
 from serving import page
-from serving.models import load as loading
-from serving.models.load import load
+from serving.models.load import MAX_TOPOLOGY_BYTES, load
 from tests.documents import ROOT
 from tests.nets import write_tiny_artifacts
 from tests.serving.helpers import Running
@@ -106,22 +104,31 @@ def test_the_architectures_are_those_of_the_artifacts(server: Running) -> None:
         assert Topology.from_json(json.dumps(topology)).clusters
 
 
-def test_an_architecture_that_cannot_be_read_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+BAD = {
+    "no text": b"\xff",
+    "no topology": b"{}",
+    "deep": b"[" * 100_000,
+    "large": b" " * (MAX_TOPOLOGY_BYTES + 1),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_an_architecture_that_cannot_be_read_is_not_shown_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: bytes
 ) -> None:
     write_tiny_artifacts(tmp_path, decode=(4,))
     where = tmp_path / "luminanet-cifar10" / "artifact"
     artifact = Artifact.open(where)
-    names = artifact.manifest.files or {}
-    kept = {name: artifact.read(name) for name in names}
-    with monkeypatch.context() as small:
-        small.setattr(loading, "MAX_TOPOLOGY_BYTES", 10)
-        with pytest.raises(ArtifactError, match=r"topology\.json is larger than 10 bytes"):
-            load(tmp_path, threads=1)
-    for bad in (b"\xff", b"{}", kept[TOPOLOGY].replace(b'"level": 0', b'"level": -1')):
-        write(where, artifact.manifest, {**kept, TOPOLOGY: bad})
-        with pytest.raises(ArtifactError, match=r"topology\.json is damaged.*freeze the model"):
-            load(tmp_path, threads=1)
+    kept = {name: artifact.read(name) for name in artifact.manifest.files or {}}
+    write(where, artifact.manifest, {**kept, TOPOLOGY: bad})
+    models = load(tmp_path, threads=1)
+    assert models.image
+    assert models.image.topology is None
+    assert models.text[Family.LUMINANET].topology is not None
+    (said,) = [
+        record.getMessage() for record in caplog.records if record.name == "luminanet.models"
+    ]
+    assert said.startswith(f"the page cannot show {where / TOPOLOGY}: ")
 
 
 def test_the_page_is_in_the_wheel(tmp_path: Path) -> None:
