@@ -11,6 +11,7 @@ Reading order, from the edge inwards and out again:
     engines/     a thread behind a bounded queue each: text, images; the self-test
     pictures/    bytes of a picture -> pixels
     app          create_app(settings, models): routes, middleware, errors
+    page/        the page at /, for people with a browser
     api/         routes, bodies and answers, streams, health and metrics
     errors       error class -> status
     metrics/     every number under /metrics

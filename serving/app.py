@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
-from serving import keys
-from serving.api import health, page, routes, tokens
-from serving.api.access import Access
+from serving import keys, page
+from serving.api import health, reference, routes, tokens
+from serving.api.access import PROBES, Access
 from serving.api.answers import answer
 from serving.api.middleware import REQUEST_ID, BodyLimit, HeadAsGet, RequestMetrics, RootPath
 from serving.api.openai import routes as openai
@@ -59,10 +59,11 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
     spoken = openai.build_router(service), tokens.build_router(service)
     for router in (work, watch, *spoken):
         app.include_router(router)
+    app.include_router(page.build_router(models))
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(page.render(app.openapi()))
+        return HTMLResponse(reference.render(app.openapi()))
 
     _handle_errors(app)
     routers = (app, work, watch, *spoken)
@@ -84,7 +85,8 @@ def _add_middleware(
     app.add_middleware(BodyLimit, max_bytes=text_bytes, larger=larger)
     app.add_middleware(HeadAsGet)
     if accepted:
-        app.add_middleware(Access, keys=accepted, rate=settings.rate_limit)
+        opened = PROBES | page.public()
+        app.add_middleware(Access, keys=accepted, rate=settings.rate_limit, open_paths=opened)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -1,4 +1,4 @@
-"""Who may ask, and how often: pure ASGI middleware. Everything needs a key but OPEN."""
+"""Who may ask, and how often: pure ASGI middleware. Everything needs a key but what is open."""
 
 import math
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from serving.api.answers import answer
 from serving.errors import RateLimitError, UnauthorizedError
 from serving.keys import Keys
 
-OPEN = frozenset({"/health/startup", "/health/live", "/health/ready"})
-"""Probes have no key, and learn nothing but whether the server works."""
+PROBES = frozenset({"/health/startup", "/health/live", "/health/ready"})
+"""They have no key, and learn nothing but whether the server works."""
 SCHEME = b"bearer"
 
 
@@ -37,18 +37,24 @@ class Bucket:
 
 class Access:
     """Answers 401 without a known key in `Authorization: Bearer`, 429 to one that asks too often;
-    `rate` is in requests a second for each key, 0 for any."""
+    `rate` is in requests a second for each key, 0 for any; `open_paths` need no key."""
 
     def __init__(
-        self, app: ASGIApp, keys: Keys, rate: float, clock: Callable[[], float] = monotonic
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        rate: float,
+        open_paths: frozenset[str] = PROBES,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._app = app
         self._keys = keys
+        self._open = open_paths
         self._buckets = [Bucket(rate, clock) for _ in range(len(keys))] if rate else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = None
-        if scope["type"] == "http" and get_route_path(scope) not in OPEN:
+        if scope["type"] == "http" and get_route_path(scope) not in self._open:
             refusal = self._refusal(scope)
         if refusal:
             await answer(refusal)(scope, receive, send)

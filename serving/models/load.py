@@ -1,6 +1,7 @@
 """Artifact directories -> verified models, ready to bind. Refuses with ArtifactError."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import (
     MANIFEST,
     TOKENIZER,
+    TOPOLOGY,
     Family,
     Manifest,
     Served,
@@ -16,13 +18,18 @@ from luminanet.artifact.manifest import (
 )
 from luminanet.artifact.probes import Probes
 from luminanet.artifact.probes import read as read_probes
-from luminanet.errors import ArtifactError
+from luminanet.errors import ArtifactError, TopologyError
 from luminanet.tokenizer import Tokenizer
+from luminanet.topology import Topology
+from luminanet.untrusted import line
 from serving.errors import RequestError
 from serving.models.selection import How, drawing, load_graphs, logits, reading
 from serving.runtimes.backend import Backend
 
+log = logging.getLogger("luminanet.models")
+
 MAX_TOKENIZER_BYTES = 1 << 26
+MAX_TOPOLOGY_BYTES = 1 << 20
 
 
 def fingerprint(manifest: Manifest, graphs: Iterable[str]) -> str:
@@ -40,6 +47,7 @@ class ImageModel:
     """Those of `backend` by file, to be tried one by one (engines/selftest.py)."""
     probes: Probes
     precision: Served = "fp32"
+    topology: Topology | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -60,6 +68,7 @@ class TextModel:
     probes: Probes
     prompts: Backend | None = None
     """GPT-2: the graph that reads prompts, which may be one of those that draw."""
+    topology: Topology | None = None
 
     @property
     def precision(self) -> Served:
@@ -170,7 +179,8 @@ def _load_image(artifact: Artifact, how: How) -> ImageModel:
     if not labels or len(set(labels)) != len(labels):
         raise ArtifactError(f"{artifact.directory}: its labels are missing or repeat")
     graphs, backend = load_graphs(artifact, logits(artifact, how), how)
-    return ImageModel(artifact.manifest, backend, graphs, read_probes(artifact), how.precision)
+    asked, drawn = read_probes(artifact), _topology(artifact)
+    return ImageModel(artifact.manifest, backend, graphs, asked, how.precision, drawn)
 
 
 def _load_text(artifact: Artifact, how: How) -> TextModel:
@@ -191,8 +201,8 @@ def _load_text(artifact: Artifact, how: How) -> TextModel:
         if reader not in graphs:
             graphs = {**load_graphs(artifact, entries, how).graphs, **graphs}
         prompts = graphs[reader]
-    asked = read_probes(artifact)
-    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked, prompts)
+    asked, drawn = read_probes(artifact), _topology(artifact)
+    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked, prompts, drawn)
 
 
 def _tokenizer(artifact: Artifact) -> Tokenizer:
@@ -206,3 +216,19 @@ def _tokenizer(artifact: Artifact) -> Tokenizer:
         raise ArtifactError(f"{where} is damaged: {error}") from error
     except ArtifactError as error:
         raise error if str(where) in str(error) else ArtifactError(f"{where}: {error}") from error
+
+
+def _topology(artifact: Artifact) -> Topology | None:
+    """What people are shown. Serving does not need it: None where there is none, as of a GPT-2, or
+    it cannot be read, which the log then says."""
+    entry = (artifact.manifest.files or {}).get(TOPOLOGY)
+    if entry is None:
+        return None
+    try:
+        if entry.bytes > MAX_TOPOLOGY_BYTES:
+            raise TopologyError(f"it is larger than {MAX_TOPOLOGY_BYTES} bytes")
+        return Topology.from_json(artifact.read(TOPOLOGY).decode())
+    except (ArtifactError, TopologyError, UnicodeDecodeError, RecursionError) as error:
+        where = artifact.directory / TOPOLOGY
+        log.warning("the page cannot show %s: %s", where, line(str(error)))
+        return None

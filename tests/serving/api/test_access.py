@@ -12,8 +12,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from luminanet.errors import ConfigError
-from serving import keys
-from serving.api.access import OPEN, Access, Bucket
+from serving import keys, page
+from serving.api.access import PROBES, Access, Bucket
 from serving.app import create_app
 from serving.keys import Keys
 from serving.models.load import Models
@@ -51,15 +51,17 @@ def paths(routes: Any) -> Iterator[str]:
             yield from paths(inner_routes)
 
 
-def test_every_route_but_health_needs_a_key(guarded: Running, models: Models) -> None:
+def test_every_route_needs_a_key_but_probes_and_the_page(guarded: Running, models: Models) -> None:
     found = set(paths(create_app(Settings(), models).routes))
     assert {"/generate", "/classify", "/models", "/metrics", "/docs", "/openapi.json"} < found
-    assert found >= OPEN
+    opened = PROBES | page.public()
+    assert found > opened > {"/", "/page/main.js"}
+    assert "/page/topologies.json" in found - opened, "it tells of the models"
     for path in found | {"/nothing", "/health", "/health/live/", "//health/live"}:
         for method in "GET", "HEAD", "POST", "OPTIONS":
             response = guarded.client.request(method, path)
-            assert (response.status_code == 401) == (path not in OPEN), (method, path)
-    for path in OPEN:
+            assert (response.status_code == 401) == (path not in opened), (method, path)
+    for path in opened:
         assert guarded.client.get(path).status_code == 200
 
 

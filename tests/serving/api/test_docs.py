@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from serving.api.page import render
+from serving.api.reference import render
 from serving.api.schemas import ClassifyRequest, GenerateRequest
 from serving.models.load import Models
 from tests.serving.helpers import Running, running

@@ -188,7 +188,9 @@ def test_a_client_that_leaves_while_it_sends_is_counted_and_no_fault(
 # ---------------------------------------------------------------------- paths and faults
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/generate/", "/v1/chat/completions", "/%00"])
+@pytest.mark.parametrize(
+    "path", ["/page", "/nothing", "/generate/", "/v1/chat/completions", "/%00"]
+)
 def test_an_unknown_path_is_a_404(server: Running, path: str) -> None:
     response = server.client.get(path)
     assert (response.status_code, response.json()["error"]["type"]) == (404, "unknown_path")
