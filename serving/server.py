@@ -49,6 +49,11 @@ class DrainingServer(uvicorn.Server):
         await super().main_loop()
         await self._service.drain(hurry=lambda: self.force_exit)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves the application as it is, which ends in a traceback
+            await self.lifespan.shutdown()
+
 
 def make_server(app: FastAPI, settings: Settings) -> DrainingServer:
     limits = Limits(settings.max_header_bytes, settings.header_seconds, settings.body_seconds)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -218,6 +219,23 @@ def test_a_server_without_torch_serves_and_drains_on_sigterm(artifacts: Path) ->
             process.send_signal(signal.SIGTERM)
             *_, last = (line.removeprefix("data: ") for line in lines if line)
         assert process.wait(TIMEOUT_S) == 0
+    assert json.loads(last)["error"]["type"] == "shutting_down"
+
+
+def test_a_second_sigterm_ends_what_runs_without_a_stack_trace(artifacts: Path) -> None:
+    flags = (f"--artifacts={artifacts}", "--max-tokens-limit=1000000000")
+    with served(*flags) as (process, client):
+        body = LONG | {"max_tokens": 10**9, "stream": True}
+        with client.stream("POST", "/generate", json=body) as response:
+            lines = response.iter_lines()
+            assert "text" in next(lines)
+            for _ in range(2):
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.2)  # two signals at once are one
+            *_, last = (line.removeprefix("data: ") for line in lines if line)
+        assert process.wait(TIMEOUT_S) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
     assert json.loads(last)["error"]["type"] == "shutting_down"
 
 
