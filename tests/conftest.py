@@ -1,4 +1,4 @@
-"""Properties are tried on the same examples every time, however busy the machine is; an interrupt is
+"""Properties are tried on the same examples every time, however busy the machine is. An interrupt is
 heard, also where a shell started the tests in the background and so had it ignored."""
 
 import signal
