@@ -1,5 +1,5 @@
-"""Properties are tried on the same examples every time, however busy the machine is. An interrupt is
-heard, also where a shell started the tests in the background and so had it ignored."""
+"""Properties are tried on the same examples every time, however busy the machine is. An interrupt
+is heard, also where a shell started the tests in the background and so had it ignored."""
 
 import signal
 
