@@ -17,5 +17,6 @@ Reading order, from the edge inwards and out again:
     metrics/     every number under /metrics
     server       uvicorn that drains on SIGTERM
     protocol     HTTP/1.1 on a connection: bounds, deadlines, who left
+    keys         python -m serving.keys: API keys, and who may ask with them
     measure/     python -m serving.measure: what each model takes of memory
 """

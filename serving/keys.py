@@ -6,6 +6,7 @@ one: the key goes to stderr, to be given away, and its line to stdout, to be kep
 A key is 256 random bits, which nobody guesses, so a plain hash of it is enough.
 """
 
+import argparse
 import hmac
 import re
 import secrets
@@ -58,12 +59,14 @@ def read(path: Path) -> Keys:
     return Keys(hashes)
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m serving.keys", description="Makes an API key.")
+    parser.add_argument("who", nargs="*", help="who it is for: a note beside its hash")
     key = secrets.token_urlsafe(KEY_BYTES)
-    who = " ".join(" ".join(arguments).split())
+    who = " ".join(" ".join(parser.parse_args(arguments).who).split())
     print(f"{sha256(key.encode()).hexdigest()} {who}".rstrip())
     print(f"the key, shown once: {key}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
