@@ -15,6 +15,7 @@ Reading order, from the edge inwards and out again:
     api/         routes, bodies and answers, streams, health and metrics
     errors       error class -> status
     metrics/     every number under /metrics
+    logs         lines of text, or JSON
     server       uvicorn that drains on SIGTERM
     protocol     HTTP/1.1 on a connection: bounds, deadlines, who left
     keys         python -m serving.keys: API keys, and who may ask with them

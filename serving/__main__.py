@@ -12,13 +12,20 @@ from pydantic_settings import SettingsError
 from luminanet.errors import ConfigError, LuminaNetError
 from serving.settings import Settings
 
+log = logging.getLogger("luminanet.server")
+
 
 def main(arguments: Sequence[str]) -> int:
     """Serves until a signal comes: 0 after a drain, 2 with one line when it cannot start."""
+    settings = None
     try:
-        serve(read_settings(arguments))
+        settings = read_settings(arguments)
+        serve(settings)
     except LuminaNetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if settings and settings.log_format == "json":
+            log.critical("%s", error)
+        else:
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -41,14 +48,13 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 def serve(settings: Settings) -> None:
     """Listens when the models are loaded and warm: until then connections are refused, as probes
     understand. Ports that are taken are told before."""
+    from serving import logs
     from serving.app import create_app
     from serving.metrics.port import answering
     from serving.models.load import load
     from serving.server import LOOPBACK, listen, make_server
 
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s"
-    )
+    logs.configure(settings.log_format, settings.log_level)
 
     def open_ports() -> list[socket.socket]:
         """The main one, and that of /metrics if it has one."""

@@ -64,8 +64,9 @@ def make_server(app: FastAPI, settings: Settings) -> DrainingServer:
         timeout_keep_alive=settings.keep_alive_seconds,
         ws="none",
         lifespan="on",
+        log_config=None,  # its lines are ours to format (logs.py), and so are those of requests
         log_level=settings.log_level,
-        access_log=settings.log_level == "debug",
+        access_log=False,
         server_header=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=LAST_BYTES_S,

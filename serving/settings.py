@@ -194,6 +194,9 @@ class Settings(BaseSettings):
         default="",
         description="path below which a proxy shows the server, as /luminanet",
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="log lines for people, or one JSON object a line"
+    )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         default="info", description="least severe log lines shown; debug also logs every request"
     )

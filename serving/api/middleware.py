@@ -10,6 +10,7 @@ from prometheus_client import Counter, Histogram
 from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving import logs
 from serving.errors import BodyTooLargeError
 from serving.metrics.families import Metrics
 
@@ -20,8 +21,8 @@ NEW_ID_BYTES = 8
 
 
 class RequestMetrics:
-    """Stamps a request (request.state.arrived_s, .request_id), counts its answer and sends the id
-    back in X-Request-ID.
+    """Stamps a request (request.state.arrived_s, .request_id), counts and logs its answer and
+    sends the id back in X-Request-ID.
 
     `routes` are the known path templates; every other path is counted as "other".
     """
@@ -39,6 +40,7 @@ class RequestMetrics:
             return
         arrived_s = perf_counter()
         given = request_id(scope)
+        logs.request_id.set(given)
         scope.setdefault("state", {}).update(arrived_s=arrived_s, request_id=given)
         header = (REQUEST_ID.lower().encode(), given.encode())
         code = 500
@@ -57,7 +59,9 @@ class RequestMetrics:
             path = getattr(scope.get("route"), "path", get_route_path(scope))
             route = path if path in self._routes else "other"
             self._counter(route, code).inc()
-            self._duration(route).observe(perf_counter() - arrived_s, {"request_id": given})
+            duration_s = perf_counter() - arrived_s
+            self._duration(route).observe(duration_s, {"request_id": given})
+            logs.answered(scope["method"], route, code, duration_s)
 
     def _counter(self, route: str, code: int) -> Counter:
         if (route, code) not in self._counters:

@@ -83,7 +83,7 @@ class Outbox:
 class Job:
     """A request as its engine sees it. `cancel` may be called at any time, from any thread.
 
-    `request_id` names it in the exemplars of metrics; "" has none.
+    `request_id` names it in the exemplars of metrics and in the log; "" has none.
     """
 
     replay = False

@@ -136,7 +136,7 @@ class ImageEngine(Engine[Classification]):
         return True
 
     def _decode(self, job: Classification) -> None:
-        self._finish(job, self._try_read(job.data))
+        self._finish(job, self._try_read(job))
 
     def _finish(self, job: Classification, decoded: Pixels | ApiError) -> None:
         with self._wake:
@@ -145,13 +145,14 @@ class ImageEngine(Engine[Classification]):
             self._decoded.append(job)
             self._wake.notify()
 
-    def _try_read(self, data: bytes) -> Pixels | ApiError:
+    def _try_read(self, job: Classification) -> Pixels | ApiError:
         try:
-            return self._read(data)
+            return self._read(job.data)
         except ApiError as error:
             return error
         except Exception:
-            log.exception("%s: a picture could not be decoded; its request is ended", self.name)
+            words = "%s: a picture could not be decoded; its request is ended"
+            log.exception(words, self.name, extra=job.exemplar)
             return InternalError("the server failed on this picture; its log says why")
 
     # ------------------------------------------------------------------ the engine's thread

@@ -116,7 +116,8 @@ class TextEngine(Engine[Generation]):
         try:
             computed = self._sequences.join(len(self._running) - 1, job.prompt, job.sampling)
         except Exception:
-            log.exception("%s: a prompt could not be computed; the request is ended", self.name)
+            words = "%s: a prompt could not be computed; the request is ended"
+            log.exception(words, self.name, extra=job.exemplar)
             self._end(self._running.pop(), Finish.ERROR)
             return len(job.prompt)
         told = self._told(job)
@@ -172,7 +173,8 @@ class TextEngine(Engine[Generation]):
                 if finish is None and job.tokens == job.max_tokens:
                     finish = Finish.LENGTH
         except Exception:
-            log.exception("%s: no token could be drawn; the request is ended", self.name)
+            words = "%s: no token could be drawn; the request is ended"
+            log.exception(words, self.name, extra=job.exemplar)
             finish = Finish.ERROR
         return Piece(text, finish, logs[:count], ids[:count])
 

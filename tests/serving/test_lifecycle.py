@@ -190,14 +190,17 @@ def outcome(*arguments: str) -> tuple[int, str, str]:
 
 
 @contextmanager
-def served(*flags: str) -> Iterator[tuple["subprocess.Popen[str]", httpx.Client]]:
+def served(
+    *flags: str, json_logs: bool = False
+) -> Iterator[tuple["subprocess.Popen[str]", httpx.Client]]:
     """A server process on a free port, without torch."""
     process = python("-c", WITHOUT_TORCH, "--port=0", "--threads=1", *flags)
     assert process.stderr is not None
     try:
         for line in process.stderr:
             if "ready on " in line:
-                url = line.split("ready on ")[1].strip()
+                said = json.loads(line)["message"] if json_logs else line
+                url = said.split("ready on ")[1].strip()
                 break
         else:
             pytest.fail("the server ended before it was ready")
