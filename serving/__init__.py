@@ -14,6 +14,7 @@ Reading order, from the edge inwards and out again:
     page/        the page at /, for people with a browser
     api/         routes, bodies and answers, streams, health and metrics
     errors       error class -> status
+    keys         API keys, as hashes
     metrics/     every number under /metrics
     logs         lines of text, or JSON
     server       uvicorn that drains on SIGTERM

@@ -16,6 +16,7 @@ from serving.api.access import PROBES, Access
 from serving.api.answers import answer
 from serving.api.middleware import REQUEST_ID, BodyLimit, HeadAsGet, RequestMetrics, RootPath
 from serving.api.openai import routes as openai
+from serving.api.timing import SERVER_TIMING
 from serving.errors import ApiError, ClientGoneError, InternalError, MethodError, PathError
 from serving.metrics.families import Metrics
 from serving.models.load import Models
@@ -27,7 +28,7 @@ DESCRIPTION = """Text and images through LuminaNet, a network that changes its o
 Every error is `{"error": {"type", "message", "param"}}`; 429 and 503 carry `Retry-After`. A field
 that may be absent may also be `null`, which says the same."""
 SENT_BY_PAGES = ("Authorization", "Content-Type", REQUEST_ID)
-READ_BY_PAGES = (REQUEST_ID, "Retry-After", "WWW-Authenticate")
+READ_BY_PAGES = (REQUEST_ID, SERVER_TIMING, "Retry-After", "WWW-Authenticate")
 
 
 def create_app(settings: Settings, models: Models) -> FastAPI:

@@ -3,6 +3,7 @@
 from luminanet.errors import LuminaNetError
 
 RETRY_AFTER_S = 1
+"""At least, and where nothing better is known."""
 
 
 class ApiError(LuminaNetError):
@@ -62,23 +63,27 @@ class UnauthorizedError(ApiError):
     """No API key, or one that is not known."""
 
 
-class RateLimitError(ApiError):
-    """A key that asks more often than it may: come back after so many seconds."""
+class LaterError(ApiError):
+    """The same request may be answered after so many seconds."""
 
-    def __init__(self, message: str, retry_after_s: int) -> None:
+    def __init__(self, message: str, retry_after_s: int = RETRY_AFTER_S) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
-class OverloadedError(ApiError):
-    """The queue is full: come back later."""
+class RateLimitError(LaterError):
+    """A key that asks more often than it may."""
 
 
-class ShuttingDownError(ApiError):
-    """No new work is accepted: come back later."""
+class OverloadedError(LaterError):
+    """The queue is full."""
 
 
-class UnavailableError(ApiError):
+class ShuttingDownError(LaterError):
+    """No new work is accepted."""
+
+
+class UnavailableError(LaterError):
     """Not yet, or no longer, able to answer."""
 
 
@@ -131,8 +136,6 @@ def headers(error: ApiError) -> dict[str, str]:
     match error:
         case UnauthorizedError():
             return {"WWW-Authenticate": 'Bearer realm="luminanet"'}
-        case RateLimitError():
+        case LaterError():
             return {"Retry-After": str(error.retry_after_s)}
-        case OverloadedError() | ShuttingDownError() | UnavailableError():
-            return {"Retry-After": str(RETRY_AFTER_S)}
     return {}

@@ -1,6 +1,7 @@
 """The endpoints: read and check a request, give it to an engine, shape the answer."""
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from serving.api import schemas
 from serving.api.requests import JSON, MULTIPART, read_json, read_picture
 from serving.api.schemas import ClassifyRequest, GenerateRequest, error_answers
 from serving.api.streaming import EventStream, result, rounded, token_usage, whole
+from serving.api.timing import server_timing
 from serving.engines.detokenize import Transcript
 from serving.engines.images import Classification, Probabilities
 from serving.engines.text import Generation
@@ -86,7 +88,8 @@ def build_router(service: Service) -> APIRouter:
                 model=body.model,
                 seed=seed,
                 logprobs=rounded(logs) if body.logprobs else None,
-            )
+            ),
+            server_timing(job),
         )
 
     @router.post(
@@ -110,7 +113,8 @@ def build_router(service: Service) -> APIRouter:
             )
         job = Classification(data, request.state.arrived_s, request.state.request_id)
         service.submit(engine, job)
-        return json_answer(_classified(model.manifest, await result(job, request.receive), top_k))
+        found = await result(job, request.receive)
+        return json_answer(_classified(model.manifest, found, top_k), server_timing(job))
 
     return router
 
@@ -159,8 +163,8 @@ def _classified(
     )
 
 
-def json_answer(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(exclude_none=True), media_type=JSON)
+def json_answer(answer: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(answer.model_dump_json(exclude_none=True), headers=headers, media_type=JSON)
 
 
 def body_content(content: dict[str, dict[str, Any]]) -> dict[str, Any]:

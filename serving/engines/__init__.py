@@ -1,2 +1,3 @@
-"""What computes: engine (a thread behind a queue), text (continuous batching), sequences (their
-state), pages (the memory of a cache), detokenize, images (micro-batching), selftest."""
+"""What computes: engine (a thread behind a queue), pace (how soon it has a place), text (continuous
+batching), sequences (their state), pages (the memory of a cache), detokenize, images
+(micro-batching), selftest."""

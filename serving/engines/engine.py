@@ -11,6 +11,7 @@ nothing is taken any more.
 
 import asyncio
 import logging
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -19,7 +20,9 @@ from enum import StrEnum
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
+from serving.engines.pace import Pace
 from serving.errors import (
+    RETRY_AFTER_S,
     ApiError,
     ClientGoneError,
     DeadlineError,
@@ -31,6 +34,9 @@ from serving.errors import (
 from serving.metrics.families import EngineMetrics
 
 log = logging.getLogger("luminanet.engine")
+
+LONGEST_RETRY_S = 60
+"""What a client is told at most: later the queue may be another one."""
 
 
 class Finish(StrEnum):
@@ -93,6 +99,8 @@ class Job:
         self.arrived_s = arrived_s
         self.exemplar = {"request_id": request_id} if request_id else None
         self.submitted_s = 0.0
+        self.started_s = 0.0
+        """When it got its place in a batch."""
         self.outbox = Outbox()
         self.leaving: Finish | None = None
         """Why it leaves before its end."""
@@ -124,6 +132,7 @@ class Engine(ABC, Generic[J]):
         self._results: list[tuple[Outbox, Any]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
+        self._pace, self._ended = Pace(), 0
         self._metrics = metrics
         self._rejected = {r: metrics.rejected(r) for r in ("overloaded", "shutting_down")}
         metrics.watch(lambda: _clients(self._running), lambda: _clients(self._waiting))
@@ -144,14 +153,18 @@ class Engine(ABC, Generic[J]):
                 raise ShuttingDownError("the server is shutting down: send the request again later")
             if self._dead:
                 raise UnavailableError(f"the engine of {self.name} has died: restart the server")
-            if asked and not self._takes(asked):
+            if asked and self._lacking(asked) > 0:
                 self._rejected["overloaded"].inc()
                 raise OverloadedError(
                     f"{len(self._waiting)} requests wait for {self.name} already: "
-                    "send the request again later"
+                    "send the request again later",
+                    self._retry_after_s(self._lacking(asked)),
                 )
+            now_s = perf_counter()
+            if asked:
+                self._pace.work_comes(now_s)
             for job in jobs:
-                job.submitted_s = perf_counter()
+                job.submitted_s = now_s
                 self._waiting.append(job)
             self._wake.notify()
 
@@ -208,6 +221,12 @@ class Engine(ABC, Generic[J]):
                 log.exception("%s: a step failed; its requests are ended", self.name)
                 self._end_running(Finish.ERROR)
             self._hand_over()
+            self._keep_pace()
+
+    def _keep_pace(self) -> None:
+        ended, self._ended = self._ended, 0
+        with self._wake:
+            self._pace.went_on(perf_counter(), ended, bool(self._waiting or self._running))
 
     def _has_work(self) -> bool:
         """Waits for a job; False when the engine is to stop."""
@@ -227,10 +246,15 @@ class Engine(ABC, Generic[J]):
         for job in gone:
             self._end(job, job.leaving or Finish.CANCELLED)
 
-    def _takes(self, asked: int) -> bool:
-        """Whether so many more may wait, beside those whom a free place awaits; under `_wake`."""
+    def _lacking(self, asked: int) -> int:
+        """How many must end before so many more may wait, beside those whom a free place awaits;
+        0 or less when they may. Under `_wake`."""
         free = self._max_batch - _clients(self._running)
-        return _clients(self._waiting) + asked <= self._queue_limit + free
+        return _clients(self._waiting) + asked - self._queue_limit - free
+
+    def _retry_after_s(self, places: int) -> int:
+        """When so many requests will have ended, as far as the last ones tell."""
+        return min(max(RETRY_AFTER_S, math.ceil(self._pace.wait_s(places))), LONGEST_RETRY_S)
 
     def _next(self) -> J | None:
         """The job that could start first, now the last of `_running`; None when there is none, or
@@ -239,8 +263,10 @@ class Engine(ABC, Generic[J]):
             job = self._pop() if len(self._running) < self._max_batch else None
             if job is not None:
                 self._running.append(job)
-        if job is not None and not job.replay:
-            self._metrics.queue.observe(perf_counter() - job.submitted_s, job.exemplar)
+        if job is not None:
+            job.started_s = perf_counter()
+            if not job.replay:
+                self._metrics.queue.observe(job.started_s - job.submitted_s, job.exemplar)
         return job
 
     def _startable(self) -> bool:
@@ -262,6 +288,12 @@ class Engine(ABC, Generic[J]):
             self._loop.call_soon_threadsafe(_deliver, self._results)
             self._results = []
 
+    def _count(self, job: J, reason: Finish) -> None:
+        """Counts a client's job that ends."""
+        if not job.replay:
+            self._ended += 1
+            self._metrics.finished(reason).inc()
+
     def _end_running(self, reason: Finish) -> None:
         while self._running:
             self._end(self._running.pop(), reason)
@@ -272,7 +304,7 @@ class Engine(ABC, Generic[J]):
 
     @abstractmethod
     def _end(self, job: J, reason: Finish) -> None:
-        """Counts a job that ends and posts its last result; it has left `_running`."""
+        """Counts (`_count`) a job that ends and posts its last result; it has left `_running`."""
 
 
 def _clients(jobs: Iterable[Job]) -> int:

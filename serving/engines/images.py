@@ -119,7 +119,7 @@ class ImageEngine(Engine[Classification]):
         pixels = self._size(job.data)
         if not self._reserve(job, pixels):
             self._rejected["overloaded"].inc()
-            self._finish(job, _too_many(pixels, self._queue_pixels))
+            self._finish(job, self._too_many(pixels))
         elif pixels > LARGE:
             self._large.submit(self._decode, job)
         else:
@@ -134,6 +134,13 @@ class ImageEngine(Engine[Classification]):
             self._pixels += pixels
             job.pixels = pixels
         return True
+
+    def _too_many(self, pixels: int) -> OverloadedError:
+        return OverloadedError(
+            f"the picture has {pixels} pixels, and with those that wait more than "
+            f"{self._queue_pixels}: send it again later, or a smaller one",
+            self._retry_after_s(1),
+        )
 
     def _decode(self, job: Classification) -> None:
         self._finish(job, self._try_read(job))
@@ -177,10 +184,10 @@ class ImageEngine(Engine[Classification]):
         for job in jobs:
             if isinstance(job.decoded, ApiError):
                 self._post(job, job.decoded)
-                self._metrics.finished(Finish.ERROR).inc()
+                self._count(job, Finish.ERROR)
             else:
                 self._post(job, next(answers))
-                self._metrics.finished(Finish.DONE).inc()
+                self._count(job, Finish.DONE)
 
     def _classify(self, images: list[Pixels]) -> Probabilities:
         begun_s = perf_counter()
@@ -190,12 +197,5 @@ class ImageEngine(Engine[Classification]):
         return answers_BN
 
     def _end(self, job: Classification, reason: Finish) -> None:
-        self._metrics.finished(reason).inc()
+        self._count(job, reason)
         self._post(job, failure(reason))
-
-
-def _too_many(pixels: int, limit: int) -> OverloadedError:
-    return OverloadedError(
-        f"the picture has {pixels} pixels, and with those that wait more than {limit}: send it "
-        "again later, or a smaller one"
-    )

@@ -220,6 +220,6 @@ class TextEngine(Engine[Generation]):
             if job.tokens > 1:
                 tpot_s = (job.last_s - job.first_s) / (job.tokens - 1)
                 self._told(job).per_output_token.observe(tpot_s, job.exemplar)
-        self._told(job).finished(reason).inc()
+        self._count(job, reason)
         job.ended = reason
         self._post(job, Piece("", reason))

@@ -19,6 +19,7 @@ from serving.api.openai.schemas import (
 from serving.api.requests import JSON, read_json
 from serving.api.routes import SEED_BITS, body_content, check_length
 from serving.api.schemas import MAX_INT
+from serving.api.timing import server_timing
 from serving.engines.detokenize import Transcript
 from serving.engines.text import Generation, TextEngine
 from serving.errors import ModelNotLoadedError, RequestError
@@ -67,7 +68,8 @@ def build_router(service: Service) -> APIRouter:
         answer = _answer(body, model, together, request)
         if body.stream:
             return CompletionStream(answer, body.with_usage, service.settings.heartbeat_seconds)
-        return Response((await answer.whole(request.receive)).model_dump_json(), media_type=JSON)
+        text = (await answer.whole(request.receive)).model_dump_json()
+        return Response(text, headers=server_timing(*together.jobs), media_type=JSON)
 
     @router.get("/v1/models")
     async def models() -> OpenAIModelList:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from luminanet.artifact.manifest import Family
+from serving.engines.engine import LONGEST_RETRY_S
 from serving.models.load import Models
 from tests.serving.helpers import Running, all_cancelled, frames, gated, running, wait_until
 
@@ -192,7 +193,7 @@ def test_more_requests_than_the_queue_holds_get_a_429(models: Models) -> None:
         assert (runs.result().status_code, waits.result().status_code) == (200, 200)
         rejected = server.metric("requests_rejected_total", reason="overloaded", **LABELS)
     assert refused.status_code == 429
-    assert refused.headers["retry-after"] == "1"
+    assert 1 <= int(refused.headers["retry-after"]) <= LONGEST_RETRY_S
     assert refused.json()["error"]["type"] == "overloaded"
     assert rejected == 1
 

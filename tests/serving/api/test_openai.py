@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 
+from serving.engines.engine import LONGEST_RETRY_S
 from serving.models.load import Models
 from tests.serving.helpers import Running, all_cancelled, frames, gated, running, wait_until
 
@@ -222,7 +223,7 @@ def test_several_texts_get_places_for_all_or_for_none(models: Models) -> None:
         backend.gate.set()
         assert (runs.result().status_code, waits.result().status_code) == (200, 200)
     assert refused.value.type == "rate_limit_error"
-    assert refused.value.response.headers["retry-after"] == "1"
+    assert 1 <= int(refused.value.response.headers["retry-after"]) <= LONGEST_RETRY_S
 
 
 def test_a_client_that_leaves_takes_all_its_texts_along(models: Models) -> None:

@@ -1,0 +1,25 @@
+"""Server-Timing of whole answers (W3C), in milliseconds: `queue`, the wait for a place in a batch;
+`first_token`, of texts, and `total`, both from the end of a request's headers.
+
+Source: https://www.w3.org/TR/server-timing/
+"""
+
+from time import perf_counter
+
+from serving.engines.engine import Job
+from serving.engines.text import Generation
+
+SERVER_TIMING = "Server-Timing"
+
+
+def server_timing(*jobs: Job) -> dict[str, str]:
+    """The header of an answer to these jobs, which have ended: of several the longest wait and the
+    earliest token."""
+    arrived_s = jobs[0].arrived_s
+    spans_s = {"queue": max(job.started_s - job.submitted_s for job in jobs)}
+    texts = [job.first_s for job in jobs if isinstance(job, Generation)]
+    if texts:
+        spans_s["first_token"] = min(texts) - arrived_s
+    spans_s["total"] = perf_counter() - arrived_s
+    told = ", ".join(f"{name};dur={1000 * span_s:.3f}" for name, span_s in spans_s.items())
+    return {SERVER_TIMING: told}
