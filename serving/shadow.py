@@ -22,12 +22,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from luminanet.errors import LuminaNetError
 from luminanet.sampling import Sampling
 from serving.engines.detokenize import Transcript
-from serving.engines.engine import Finish
+from serving.engines.engine import Engine, Finish
 from serving.engines.sequences import UNLIMITED
 from serving.engines.text import Generation, Piece, Replay, TextEngine
 from serving.metrics.advantage import AdvantageCollector, Pair, Pairs, Times
@@ -132,10 +132,12 @@ class Shadow:
         self._gave_way = True
         self._cancel()
 
-    def offer(self, job: Generation) -> None:
-        """A client's text of LuminaNet that was just accepted: it is replayed after its end, or
-        not, as the share says."""
-        if self._task is None or self._chance.random() >= self._share:
+    def offer(self, job: Generation, engine: Engine[Any]) -> None:
+        """A client's text that an engine has just accepted: one of LuminaNet is replayed after its
+        end, or not, as the share says."""
+        if engine is not self._sides[0].engine or self._task is None:
+            return
+        if self._chance.random() >= self._share:
             return
         if len(self._pending) >= MOST_PENDING:
             self._counts[Outcome.SKIPPED_OVERLOADED].inc()

@@ -8,6 +8,7 @@ import pytest
 from serving.errors import STATUS
 from serving.metrics.advantage import AdvantageCollector, Pairs
 from serving.metrics.families import Metrics
+from serving.metrics.loaded import LoadedCollector
 from serving.metrics.memory import MemoryGauges
 from serving.settings import Settings
 from tests.documents import CODE, README, ROOT, SERVING, Page, module_file, pages
@@ -127,6 +128,7 @@ def test_every_metric_is_told_and_no_other() -> None:
     registry = Metrics().registry
     MemoryGauges(registry)
     registry.register(AdvantageCollector(Pairs()))
+    registry.register(LoadedCollector(lambda: [], lambda: []))
     known = {
         family.name.removeprefix("luminanet_")
         + {"counter": "_total", "info": "_info"}.get(family.type, "")

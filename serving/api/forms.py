@@ -1,6 +1,7 @@
-"""A multipart form with a picture -> its bytes. Names are UTF-8 whatever charset a client names."""
+"""A multipart form with a picture -> what it asks. Names are UTF-8, whatever charset is named."""
 
 import re
+from typing import Any, NamedTuple
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
@@ -10,23 +11,35 @@ from starlette.requests import Request
 from serving.api.schemas import ClassifyRequest
 from serving.errors import BodyError, RequestError
 
-FILE, TOP_K = "file", "top_k"
-MAX_FIELD_BYTES = 16
+FILE, TOP_K, MODEL = "file", "top_k", "model"
+MAX_BYTES = {TOP_K: 16, MODEL: 1024}
+FIELDS = (FILE, *MAX_BYTES)
 SHOWN_CHARACTERS = 64
 BOUNDARY = re.compile(rb"[\w'()+,./:=? -]{0,69}[\w'()+,./:=?-]", re.ASCII)
 """RFC 2046, 5.1.1."""
 CAUSES = {
-    "Too many": f"it has the fields {FILE} and {TOP_K}, each once",
+    "Too many": f"it has the fields {', '.join(FIELDS)}, each once",
     "The Content-Disposition": "a part has no name: Content-Disposition: form-data; name=...",
 }
 """How messages of the parser begin -> what we say."""
 
 
+class Picture(NamedTuple):
+    """A file, how many classes to list, and who looks."""
+
+    data: bytes
+    top_k: int
+    model: str
+
+
 class _Form(MultiPartParser):
     """Refuses a part as soon as its headers say that it is none of ours."""
 
-    ended = False
-    """Whether its last boundary came."""
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.ended = False
+        """Whether its last boundary came."""
+        self._named: set[str] = set()
 
     def on_end(self) -> None:
         self.ended = True
@@ -38,11 +51,14 @@ class _Form(MultiPartParser):
     def on_headers_finished(self) -> None:
         super().on_headers_finished()
         part = self._current_part
-        if part.field_name not in (FILE, TOP_K):
+        if part.field_name not in FIELDS:
             param = part.field_name[:SHOWN_CHARACTERS]
             raise RequestError(
-                f"there is no field {param!r}: the fields are {FILE}, {TOP_K}", param
+                f"there is no field {param!r}: the fields are {', '.join(FIELDS)}", param
             )
+        if part.field_name in self._named:
+            raise MultiPartException("Too many of a name.")
+        self._named.add(part.field_name)
         if part.field_name == FILE and part.file is None:
             raise RequestError(
                 f"{FILE} needs a filename, as in curl -F {FILE}=@picture.png: without one it is "
@@ -52,20 +68,21 @@ class _Form(MultiPartParser):
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         part = self._current_part
-        if part.file is None and len(part.data) + end - start > MAX_FIELD_BYTES:
-            raise RequestError(f"{TOP_K} has more than {MAX_FIELD_BYTES} characters", TOP_K)
+        name, size = part.field_name, len(part.data) + end - start
+        if part.file is None and size > MAX_BYTES[name]:
+            raise RequestError(f"{name} has more than {MAX_BYTES[name]} bytes", name)
         super().on_part_data(data, start, end)
 
 
-async def read_form(request: Request, max_bytes: int) -> tuple[bytes, int]:
-    """The bytes of a picture, and how many classes to list. Raises BodyError or RequestError."""
-    parser = _Form(_headers(request), request.stream(), max_files=1, max_fields=1)
+async def read_form(request: Request, max_bytes: int) -> Picture:
+    """Raises BodyError or RequestError."""
+    parser = _Form(_headers(request), request.stream(), max_files=1, max_fields=len(MAX_BYTES))
     parser.spool_max_size = max_bytes  # stays in memory: the file system may be read-only
     try:
         form = await parser.parse()
         if not parser.ended:
             raise MultiPartException("")
-        return await _picture(form), _top_k(form.get(TOP_K))
+        return Picture(await _data(form), _top_k(form.get(TOP_K)), _model(form.get(MODEL)))
     except MultiPartException as error:
         causes = (ours for theirs, ours in CAUSES.items() if error.message.startswith(theirs))
         cause = next(causes, "it does not follow its boundary, or ends too early")
@@ -82,7 +99,7 @@ def _headers(request: Request) -> Headers:
     return Headers({"content-type": f'multipart/form-data; boundary="{boundary.decode()}"'})
 
 
-async def _picture(form: FormData) -> bytes:
+async def _data(form: FormData) -> bytes:
     file = form.get(FILE)
     if not isinstance(file, UploadFile):
         raise RequestError(f"the form needs a picture in the field {FILE}", FILE)
@@ -95,3 +112,9 @@ def _top_k(value: str | UploadFile | None) -> int:
     if not isinstance(value, str) or not value.isascii() or not value.isdigit() or int(value) < 1:
         raise RequestError(f"{TOP_K} must be a whole number, 1 or more", TOP_K)
     return int(value)
+
+
+def _model(value: str | UploadFile | None) -> str:
+    if isinstance(value, UploadFile):
+        raise RequestError(f"{MODEL} is a file, not the name of a model", MODEL)
+    return str(ClassifyRequest.model_fields[MODEL].default) if value is None else value

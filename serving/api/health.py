@@ -22,7 +22,8 @@ def build_router(service: Service) -> APIRouter:
     @router.get("/models")
     async def models() -> ModelList:
         """What this server has loaded, and what was measured when it was made."""
-        return ModelList(models=[_card(model) for model in service.models.all])
+        there = service.models
+        return ModelList(models=[_card(model, there.called(model)) for model in there.all])
 
     @router.get("/health/startup", responses=error_answers(503))
     async def startup() -> Health:
@@ -54,10 +55,10 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
-def _card(model: ImageModel | TextModel) -> ModelCard:
+def _card(model: ImageModel | TextModel, called: str) -> ModelCard:
     manifest = model.manifest
     return ModelCard(
-        model=manifest.family,
+        model=called,
         name=manifest.name,
         task=manifest.task,
         summary=manifest.summary,

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from starlette.requests import Request
 
 from serving.api import encoded
-from serving.api.forms import read_form
+from serving.api.forms import Picture, read_form
 from serving.api.schemas import ClassifyRequest
 from serving.errors import ApiError, BodyError, MediaTypeError, RequestError
 
@@ -23,6 +23,7 @@ MULTIPART = "multipart/form-data"
 SHOWN_CHARACTERS = 64
 MAX_COMMAS = 64
 """In the JSON of a picture: its base64 has none, and n values need n - 1."""
+FIELDS = ", ".join(ClassifyRequest.model_fields)
 BOM = b"\xef\xbb\xbf"
 PLACE = re.compile(r" at (line \d+ column \d+)$")
 CAUSES = {
@@ -116,14 +117,14 @@ def explain(error: ValidationError) -> ApiError:
     return RequestError(f"{param}: {message}" if param else message, param or None)
 
 
-async def read_picture(request: Request, max_bytes: int) -> tuple[bytes, int]:
-    """The bytes of a picture, from JSON or a multipart form, and how many classes to list."""
+async def read_picture(request: Request, max_bytes: int) -> Picture:
+    """From JSON or a multipart form."""
     kind = media_type(request)
     if kind == JSON:
         if (await request.body()).count(b",") > MAX_COMMAS:
-            raise RequestError("the body has too many values: the fields are image, top_k")
+            raise RequestError(f"the body has too many values: the fields are {FIELDS}")
         body = await read_json(request, ClassifyRequest)
-        return encoded.decode(body.image), body.top_k
+        return Picture(encoded.decode(body.image), body.top_k, body.model)
     if kind == MULTIPART:
         return await read_form(request, max_bytes)
     raise MediaTypeError(

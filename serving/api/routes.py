@@ -1,15 +1,15 @@
 """The endpoints: read and check a request, give it to an engine, shape the answer."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from luminanet.artifact.manifest import Manifest
 from serving.api import schemas
+from serving.api.forms import Picture
 from serving.api.requests import JSON, MULTIPART, read_json, read_picture
 from serving.api.schemas import ClassifyRequest, GenerateRequest, error_answers
 from serving.api.streaming import EventStream, result, rounded, token_usage, whole
@@ -41,6 +41,7 @@ FORM = {
     "properties": {
         "file": {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP"},
         "top_k": {"type": "integer", "minimum": 1, "default": 5},
+        "model": {"type": "string", "default": "luminanet", "description": "who looks"},
     },
 }
 
@@ -56,7 +57,7 @@ SEED_BITS = 53
 
 def text_bytes(models: Models, most: int) -> int:
     """Bytes that the body of a request for text can need, up to `most`."""
-    characters = (m.manifest.context * m.longest_token for m in models.text.values())
+    characters = (m.manifest.context * m.longest_token for m in models.texts)
     return min(most, ESCAPED_BYTES * max(characters, default=0) + OTHER_BYTES)
 
 
@@ -104,17 +105,18 @@ def build_router(service: Service) -> APIRouter:
         Then it is scaled to 32x32, whatever its aspect; a large JPEG is decoded at 1/2 to 1/8 of
         its size first, which moves a probability by up to 0.02. Of an animation the first picture
         counts."""
-        data, top_k = await read_picture(request, service.settings.max_body_bytes)
-        model, engine = service.image()
+        asked = await read_picture(request, service.settings.max_body_bytes)
+        model, engine = service.image(asked.model)
         labels = model.manifest.labels
-        if top_k > len(labels):
+        if asked.top_k > len(labels):
             raise RequestError(
-                f"top_k is {top_k}; the model has {len(labels)} classes: ask for fewer", "top_k"
+                f"top_k is {asked.top_k}; the model has {len(labels)} classes: ask for fewer",
+                "top_k",
             )
-        job = Classification(data, request.state.arrived_s, request.state.request_id)
+        job = Classification(asked.data, request.state.arrived_s, request.state.request_id)
         service.submit(engine, job)
         found = await result(job, request.receive)
-        return json_answer(_classified(model.manifest, found, top_k), server_timing(job))
+        return json_answer(_classified(labels, found, asked), server_timing(job))
 
     return router
 
@@ -145,12 +147,11 @@ def check_length(max_tokens: int, settings: Settings) -> None:
 
 
 def _classified(
-    manifest: Manifest, probabilities_N: Probabilities, top_k: int
+    labels: Sequence[str], probabilities_N: Probabilities, asked: Picture
 ) -> schemas.ClassifyResponse:
     if not np.isfinite(probabilities_N).all():
         raise InternalError("the network's answer is not finite")
-    labels = manifest.labels
-    best = np.argsort(-probabilities_N, kind="stable")[:top_k].tolist()
+    best = np.argsort(-probabilities_N, kind="stable")[: asked.top_k].tolist()
     top = [
         schemas.Prediction(label=labels[i], index=i, probability=probabilities_N[i]) for i in best
     ]
@@ -159,7 +160,7 @@ def _classified(
         index=top[0].index,
         probabilities=dict(zip(labels, probabilities_N.tolist(), strict=True)),
         top_k=top,
-        model=manifest.family,
+        model=asked.model,
     )
 
 

@@ -91,7 +91,7 @@ class GenerateRequest(Body):
         "temperature 1 and before any limit or penalty",
     )
     stream: bool = Field(default=False, description="answer piece by piece, as server-sent events")
-    model: Literal["luminanet", "gpt2"] = Field(default="luminanet", description="who writes")
+    model: str = Field(default="luminanet", description="who writes: see /models")
 
     def sampling(self, seed: int) -> Sampling:
         """How the tokens are to be chosen; `seed` is the request's, or one chosen for it."""
@@ -129,6 +129,7 @@ class GenerateResponse(BaseModel):
 class ClassifyRequest(Body):
     image: str = Field(min_length=1, description="a PNG, JPEG or WebP file in base64")
     top_k: int = Field(default=5, ge=1, description="how many of the most likely classes to list")
+    model: str = Field(default="luminanet", description="who looks: see /models")
 
 
 class Prediction(BaseModel):
@@ -146,8 +147,12 @@ class ClassifyResponse(BaseModel):
 
 
 class ModelCard(BaseModel):
-    model: str = Field(description="what requests call it", examples=["luminanet"])
-    name: str = Field(description="the artifact's name")
+    model: str = Field(
+        description="what requests call it: its family, if it is the first of this family (and "
+        "task), else its name",
+        examples=["luminanet"],
+    )
+    name: str = Field(description="the artifact's name, which requests may use as well")
     task: str
     summary: str
     backend: str

@@ -135,7 +135,6 @@ class Engine(ABC, Generic[J]):
         self._pace, self._ended = Pace(), 0
         self._metrics = metrics
         self._rejected = {r: metrics.rejected(r) for r in ("overloaded", "shutting_down")}
-        metrics.watch(lambda: _clients(self._running), lambda: _clients(self._waiting))
 
     # ------------------------------------------------------------------ called by the event loop
 
@@ -186,6 +185,14 @@ class Engine(ABC, Generic[J]):
     def join(self) -> None:
         if self._thread.ident is not None:
             self._thread.join()
+
+    def running(self) -> int:
+        """Clients' requests in the batch."""
+        return _clients(self._running)
+
+    def waiting(self) -> int:
+        """Clients' requests in the queue."""
+        return _clients(self._waiting)
 
     @property
     def idle(self) -> bool:
@@ -249,8 +256,8 @@ class Engine(ABC, Generic[J]):
     def _lacking(self, asked: int) -> int:
         """How many must end before so many more may wait, beside those whom a free place awaits;
         0 or less when they may. Under `_wake`."""
-        free = self._max_batch - _clients(self._running)
-        return _clients(self._waiting) + asked - self._queue_limit - free
+        free = self._max_batch - self.running()
+        return self.waiting() + asked - self._queue_limit - free
 
     def _retry_after_s(self, places: int) -> int:
         """When so many requests will have ended, as far as the last ones tell."""

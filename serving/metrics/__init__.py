@@ -1,3 +1,3 @@
-"""What is measured and told under /metrics: families (counted and timed as it happens), advantage
-(LuminaNet beside the baseline, from pairs), memory (a file of measurements), exposition (registry
--> text), port (a listener of its own)."""
+"""What is measured and told under /metrics: families (counted and timed as it happens), loaded
+(asked when it is scraped), advantage (LuminaNet beside the baseline, from pairs), memory (a file of
+measurements), exposition (registry -> text), port (a listener of its own)."""

@@ -131,18 +131,19 @@ class MemoryGauges:
         except DataError as error:
             log.warning("%s", error)
             return
-        fitting = [model for model in found.models if served.get(model.labels) == model.graphs]
+        measured = {(model.graphs, model.backend): model for model in found.models}
+        known = {labels: measured.get((graphs, labels[1])) for labels, graphs in served.items()}
+        fitting = {labels: model for labels, model in known.items() if model}
         for model in found.models:
-            if model.labels in served and model not in fitting:
+            if model.labels in served and model not in fitting.values():
                 log.warning("%s is about other graphs of %s: %s", path, model.name, AGAIN)
-        for model in fitting:
-            self._tell(model, found.date)
+        for labels, model in fitting.items():
+            self._tell(labels, model, found.date)
         if fitting:
             versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
             self._about.labels(found.machine, versions).info({})
 
-    def _tell(self, model: ModelMemory, date: str) -> None:
-        labels = model.labels
+    def _tell(self, labels: tuple[str, ...], model: ModelMemory, date: str) -> None:
         self._date.labels(*labels).set(datetime.fromisoformat(date).timestamp())
         self._parts.labels(*labels, "weights").set(model.weights_bytes)
         for kind, runs in ("session", model.session_bytes), ("state", model.state_bytes):

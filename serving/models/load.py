@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,13 +109,28 @@ class TextModel:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What one server offers: text models by family, and at most one image model."""
+    """What one server offers: the default text model of each family and the default image model,
+    which requests call by their family, and others, which they call by the artifact's name."""
 
     text: Mapping[Family, TextModel]
     image: ImageModel | None
+    others: Sequence[ImageModel | TextModel] = ()
 
     @property
     def all(self) -> list[ImageModel | TextModel]:
+        return [*self._defaults, *self.others]
+
+    @property
+    def texts(self) -> list[TextModel]:
+        return [model for model in self.all if isinstance(model, TextModel)]
+
+    def called(self, model: ImageModel | TextModel) -> str:
+        """What answers and metrics call one of them; requests may use the artifact's name too."""
+        is_default = any(model is default for default in self._defaults)
+        return model.manifest.family.value if is_default else model.manifest.name
+
+    @property
+    def _defaults(self) -> list[ImageModel | TextModel]:
         return [*([self.image] if self.image else []), *self.text.values()]
 
 
@@ -126,25 +141,28 @@ def load(
     steps: int = 4,
     reproducible: bool = False,
 ) -> Models:
-    """All artifacts under `root`; Settings of the same names say what the rest is.
+    """All artifacts under `root`; Settings of the same names say what the rest is. The first of a
+    family (and task) is its default.
 
-    Raises ArtifactError when one is bad or there is none.
+    Raises ArtifactError when one is bad, two have the same name, or there is none.
     """
     how = How(threads, precision, steps, reproducible)
     text: dict[Family, TextModel] = {}
     image: ImageModel | None = None
+    others: list[ImageModel | TextModel] = []
+    names: dict[str, Path] = {}
     try:
         for artifact in map(Artifact.open, find(root)):
-            family, task = artifact.manifest.family, artifact.manifest.task
-            if family in text if task is Task.GENERATION else image is not None:
-                raise ArtifactError(
-                    f"{artifact.directory} is a second {task} model of the family {family}: "
-                    f"keep one of them under {root}"
-                )
-            if task is Task.GENERATION:
-                text[family] = _load_text(artifact, how)
+            family, is_text = artifact.manifest.family, artifact.manifest.task is Task.GENERATION
+            is_default = family not in text if is_text else image is None
+            _check_name(artifact, names, is_default)
+            model = _load_text(artifact, how) if is_text else _load_image(artifact, how)
+            if not is_default:
+                others.append(model)
+            elif isinstance(model, TextModel):
+                text[family] = model
             else:
-                image = _load_image(artifact, how)
+                image = model
     except OSError as error:
         raise ArtifactError(f"{error.filename} cannot be read: {error.strerror}") from error
     if not text and image is None:
@@ -152,7 +170,23 @@ def load(
             f"there is no artifact under {root}: make one with `python export/freeze.py ckpt.pt`, "
             "or name its folder with --artifacts"
         )
-    return Models(text, image)
+    return Models(text, image, others)
+
+
+def _check_name(artifact: Artifact, names: dict[str, Path], is_default: bool) -> None:
+    """Adds the name of an artifact. Raises ArtifactError when it stands for another one too."""
+    name, family = artifact.manifest.name, artifact.manifest.family
+    if name in names:
+        raise ArtifactError(
+            f"{names[name]} and {artifact.directory} are both called {name}: remove one of them, "
+            "or freeze it under another name"
+        )
+    if name in tuple(Family) and not (is_default and name == family):
+        raise ArtifactError(
+            f"{artifact.directory} is called {name}, which stands for the default of this family: "
+            "freeze it under another name"
+        )
+    names[name] = artifact.directory
 
 
 def find(root: Path) -> Iterator[Path]:

@@ -30,8 +30,10 @@ async function read(cards) {
   return true;
 }
 
-export const titled = ({ model, task }) =>
-  model === "gpt2" ? "GPT-2, text" : `LuminaNet, ${task === TEXT ? "text" : "pictures"}`;
+const FAMILIES = { luminanet: "LuminaNet", gpt2: "GPT-2" };
+
+/** The default of a family by the family's name, others by their own. */
+export const titled = ({ model, task }) => `${FAMILIES[model] ?? model}, ${task === TEXT ? "text" : "pictures"}`;
 
 function row(card, samples) {
   const of = { model: card.model, task: card.task };
@@ -50,7 +52,7 @@ function row(card, samples) {
 }
 
 function states(cards, samples) {
-  for (const { model, task } of cards.filter((card) => card.task === TEXT))
+  for (const { model, task } of cards.filter((card) => card.task === TEXT && card.model in FAMILIES))
     byId(`state-${model}`).textContent = bytes(sum(samples, "sequence_state_bytes", { model, task }));
 }
 

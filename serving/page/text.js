@@ -13,9 +13,9 @@ export function start(cards) {
   const loaded = new Set(cards.map((card) => card.model));
   const writers = Object.keys(TITLES).map((model) => new Writer(model, loaded.has(model)));
   byId("writers").append(...writers.map((writer) => writer.element));
-  byId("fair").hidden = loaded.size < 2;
-  byId("ask").elements.in_turn.parentElement.hidden = loaded.size < 2;
   const able = writers.filter((writer) => writer.loaded);
+  byId("fair").hidden = able.length < 2;
+  byId("ask").elements.in_turn.parentElement.hidden = able.length < 2;
   const form = byId("ask");
   form.addEventListener("submit", (event) => {
     event.preventDefault();

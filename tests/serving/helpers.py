@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from luminanet.artifact.manifest import Family, Manifest, Task
+from luminanet.artifact.manifest import Family
 from luminanet.interface import Arrays, Tensor
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling
@@ -23,6 +23,7 @@ from serving.engines.engine import Finish
 from serving.engines.sequences import Drawn
 from serving.engines.text import Generation, Piece, TextEngine
 from serving.metrics.families import Metrics, TextMetrics
+from serving.metrics.loaded import Loaded, LoadedCollector, Text
 from serving.models.load import Models
 from serving.runtimes.backend import Backend, Step
 from serving.server import DrainingServer, listen, make_server
@@ -203,15 +204,18 @@ class Bench:
 
     def __init__(self, sequences: Any, max_batch: int, queue_limit: int = 64, end_id: int = 25):
         self.metrics = Metrics()
-        manifest = Manifest("m", Task.GENERATION, Family.LUMINANET, "", 0, 0, context=8)
+        labels = ("luminanet", "test", "text-generation")
         self.engine = TextEngine(
             "luminanet",
             sequences,
             end_id,
             max_batch,
             queue_limit,
-            TextMetrics(self.metrics, manifest, "test", 8),
+            TextMetrics(self.metrics, labels),
         )
+        asked = self.engine.running, self.engine.waiting
+        loaded = Loaded(labels, {}, max_batch, queue_limit, {}, *asked, Text(8, 1))
+        self.metrics.registry.register(LoadedCollector(lambda: [loaded], lambda: []))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 

@@ -7,7 +7,6 @@ from time import time
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from luminanet.artifact.manifest import Family
 from serving.api.openai.completions import Answer, CompletionStream, Together, TokenLogs
 from serving.api.openai.errors import OpenAIRoute, error_answers
 from serving.api.openai.schemas import (
@@ -21,8 +20,8 @@ from serving.api.routes import SEED_BITS, body_content, check_length
 from serving.api.schemas import MAX_INT
 from serving.api.timing import server_timing
 from serving.engines.detokenize import Transcript
-from serving.engines.text import Generation, TextEngine
-from serving.errors import ModelNotLoadedError, RequestError
+from serving.engines.text import Generation
+from serving.errors import RequestError
 from serving.models.load import TextModel
 from serving.service import Service
 
@@ -48,6 +47,10 @@ def build_router(service: Service) -> APIRouter:
     router = APIRouter(route_class=OpenAIRoute)
     started_s = int(time())
 
+    def card(model: TextModel, called: str) -> OpenAIModel:
+        name, context = model.manifest.name, model.manifest.context
+        return OpenAIModel(id=called, created=started_s, root=name, max_model_len=context)
+
     @router.post(
         COMPLETIONS,
         response_model=Completion,
@@ -61,7 +64,7 @@ def build_router(service: Service) -> APIRouter:
         body.check_supported()
         check_length(body.max_tokens, service.settings)
         _check_count(len(body.prompts) * body.n, service.settings.queue_limit)
-        model, engine = _text(service, body.model)
+        model, engine = service.text(body.model)
         prompts = await run_in_threadpool(_token_ids, model, body.prompts)
         together = Together(_generations(body, model, prompts, request), body.n)
         service.submit(engine, *together.jobs)
@@ -74,21 +77,15 @@ def build_router(service: Service) -> APIRouter:
     @router.get("/v1/models")
     async def models() -> OpenAIModelList:
         """The text models of this server; /models tells more of them."""
-        return OpenAIModelList(data=[_card(m, started_s) for m in service.models.text.values()])
+        there = service.models
+        return OpenAIModelList(data=[card(model, there.called(model)) for model in there.texts])
 
     @router.get("/v1/models/{model}", responses=error_answers(404))
     async def model_of_name(model: str) -> OpenAIModel:
-        """One of them."""
-        return _card(_text(service, model)[0], started_s)
+        """One of them, by its id or the name of its artifact."""
+        return card(service.text(model)[0], model)
 
     return router
-
-
-def _text(service: Service, name: str) -> tuple[TextModel, TextEngine]:
-    """Raises ModelNotLoadedError."""
-    if name not in tuple(Family):
-        raise ModelNotLoadedError("there is no such model: /v1/models has those there are", "model")
-    return service.text(name)
 
 
 def _check_count(count: int, limit: int) -> None:
@@ -140,8 +137,3 @@ def _answer(
     if body.logprobs is not None:
         logs = [TokenLogs(model.tokenizer) for _ in together.jobs]
     return Answer(together, head, echoes, logs)
-
-
-def _card(model: TextModel, started_s: int) -> OpenAIModel:
-    manifest = model.manifest
-    return OpenAIModel(id=manifest.family, created=started_s, max_model_len=manifest.context)

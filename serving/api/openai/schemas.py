@@ -193,6 +193,7 @@ class OpenAIModel(BaseModel):
     object: Literal["model"] = "model"
     created: int = Field(description="seconds since 1970: when this server was started")
     owned_by: Literal["luminanet"] = "luminanet"
+    root: str = Field(description="the artifact's name, which requests may use as well")
     max_model_len: int = Field(description="tokens that one prediction can see")
 
 

@@ -256,7 +256,7 @@ def test_a_charset_of_a_form_runs_no_codec(server: Running, charset: str) -> Non
     [
         (form('name="file"'), 422, "file", "file needs a filename"),
         (form("name=\"file\"; filename*=utf-8''x"), 422, "file", "file needs a filename"),
-        (form('name="top_k"', b"1" * 17), 422, "top_k", "more than 16 characters"),
+        (form('name="top_k"', b"1" * 17), 422, "top_k", "more than 16 bytes"),
         (form('name="h\u00e4h"', b"1"), 422, "häh", "the fields are file, top_k"),
         (form("nothing"), 400, None, "a part has no name"),
         (form()[:-7] + form(), 400, None, "each once"),

@@ -218,7 +218,7 @@ class GatedReader:
         self.broken = False
         self.begun: list[bytes] = []
         self._slow = slow
-        monkeypatch.setattr("serving.service.read_image", self)
+        monkeypatch.setattr("serving.engines.making.read_image", self)
 
     def __call__(self, data: bytes, max_pixels: int) -> Pixels:
         self.begun.append(data)

@@ -57,7 +57,7 @@ PROMPT = {"prompt": "Once"}
         (PROMPT | {"stop": [1]}, "stop.0", "string"),
         (PROMPT | {"stop": {"a": 1}}, "stop", "list"),
         (PROMPT | {"stream": "yes"}, "stream", "boolean"),
-        (PROMPT | {"model": "gpt-4"}, "model", "'luminanet' or 'gpt2'"),
+        (PROMPT | {"model": 4}, "model", "valid string"),
         (PROMPT | {"temprature": 1}, "temprature", "the fields are prompt, max_tokens,"),
         ([], None, "must be a JSON object"),
         ("Once", None, "must be a JSON object"),

@@ -138,7 +138,8 @@ def test_a_model_that_is_not_loaded_is_told_with_what_is_there(models: Models) -
     assert (text.status_code, image.status_code) == (404, 404)
     assert text.json()["error"] == {
         "type": "model_not_loaded",
-        "message": "luminanet is not loaded here: this server has gpt2",
+        "message": "'luminanet' is no text model that is loaded here: this server has gpt2, "
+        "gpt2-tinystories",
         "param": "model",
     }
 

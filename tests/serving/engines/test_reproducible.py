@@ -16,9 +16,10 @@ from luminanet.fields import Interval, TextInput
 from luminanet.gpt2 import Gpt2Config
 from luminanet.sampling import Sampling
 from luminanet.topology import Activation, Cluster, Connection, Topology
+from serving.engines.making import _sequences
 from serving.metrics.families import Metrics
 from serving.models.load import Models, load
-from serving.service import Service, _sequences
+from serving.service import Service
 from serving.settings import Settings
 from tests.nets import frozen, random_gpt2, random_weights, tiny_tokenizer
 from tests.serving.helpers import Running, running

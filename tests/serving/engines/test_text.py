@@ -11,11 +11,11 @@ import pytest
 from luminanet.artifact.manifest import Family
 from luminanet.sampling import Sampling
 from serving.engines.engine import Finish
+from serving.engines.making import _sequences
 from serving.engines.sequences import Sequences
 from serving.engines.text import PROMPT_TOKENS, Generation
 from serving.errors import OverloadedError, ShuttingDownError, UnavailableError
 from serving.models.load import Models, TextModel
-from serving.service import _sequences
 from tests.serving.helpers import TIMEOUT_S, Bench, Counting, wait_until
 
 PROMPTS = ("Once upon a", "Lily", "The big dog ran", "She", "a red ball", "One day", "L", "park")

@@ -96,9 +96,25 @@ def test_a_folder_without_artifacts_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", "is not a folder")
 
 
-def test_two_models_for_one_name_are_refused(copy: Path) -> None:
+def test_two_artifacts_of_one_name_are_refused(copy: Path) -> None:
     shutil.copytree(copy / TEXT, copy / "second")
-    refused(copy, "second text-generation model of the family luminanet")
+    refused(copy, f"are both called {TEXT}: remove one of them")
+
+
+def rename(directory: Path, name: str) -> None:
+    artifact = Artifact.open(directory)
+    files = {file: artifact.read(file) for file in artifact.manifest.files or {}}
+    write(directory, replace(artifact.manifest, name=name), files)
+
+
+def test_a_name_that_stands_for_the_default_of_a_family_is_refused_for_another(copy: Path) -> None:
+    rename(copy / TEXT / "artifact", "gpt2")
+    refused(copy, "is called gpt2, which stands for the default")
+    rename(copy / TEXT / "artifact", "luminanet")
+    assert load(copy, 1).texts[-1].manifest.name == "luminanet"
+    shutil.copytree(copy / TEXT, copy / "a-second")
+    rename(copy / "a-second" / "artifact", "first")
+    refused(copy, "is called luminanet, which stands for the default")
 
 
 def test_a_file_that_cannot_be_read_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
