@@ -51,7 +51,7 @@ def serve(settings: Settings) -> None:
     from serving import logs
     from serving.app import create_app
     from serving.metrics.port import answering
-    from serving.models.load import load
+    from serving.models.load import load_for
     from serving.server import LOOPBACK, listen, make_server
 
     logs.configure(settings.log_format, settings.log_level)
@@ -65,14 +65,7 @@ def serve(settings: Settings) -> None:
 
     for port in open_ports():
         port.close()
-    models = load(
-        settings.artifacts,
-        settings.compute_threads,
-        settings.precision,
-        settings.steps,
-        settings.reproducible,
-    )
-    app = create_app(settings, models)
+    app = create_app(settings, load_for(settings))
     listener, *scraped = open_ports()
     with ExitStack() as open_:
         open_.enter_context(listener)

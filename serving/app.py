@@ -4,7 +4,7 @@ import importlib.metadata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -13,10 +13,9 @@ from starlette.requests import ClientDisconnect
 from serving import keys, page
 from serving.api import health, reference, routes, tokens
 from serving.api.access import PROBES, Access
-from serving.api.answers import answer
+from serving.api.answers import SERVER_TIMING, answer
 from serving.api.middleware import REQUEST_ID, BodyLimit, HeadAsGet, RequestMetrics, RootPath
 from serving.api.openai import routes as openai
-from serving.api.timing import SERVER_TIMING
 from serving.errors import ApiError, ClientGoneError, InternalError, MethodError, PathError
 from serving.metrics.families import Metrics
 from serving.models.load import Models
@@ -37,7 +36,10 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
     Raises ConfigError when its API keys cannot be read, and ArtifactError when a network fails its
     first runs, which happen here.
     """
-    accepted = keys.read(settings.api_keys_file) if settings.api_keys_file else None
+    accepted, admins = (
+        keys.read(file) if file else None
+        for file in (settings.api_keys_file, settings.admin_key_file)
+    )
     service = Service(settings, models, Metrics(_version()))
 
     @asynccontextmanager
@@ -58,36 +60,49 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
     app.state.service = service
     work, watch = routes.build_router(service), health.build_router(service)
     spoken = openai.build_router(service), tokens.build_router(service)
-    for router in (work, watch, *spoken):
+    ruled = [health.build_admin_router(service)] if admins else []
+    for router in (work, watch, *spoken, *ruled):
         app.include_router(router)
-    app.include_router(page.build_router(models))
+    app.include_router(page.build_router(lambda: service.models))
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(reference.render(app.openapi()))
 
     _handle_errors(app)
-    routers = (app, work, watch, *spoken)
+    routers: list[FastAPI | APIRouter] = [app, work, watch, *spoken, *ruled]
     paths = {getattr(route, "path", "") for router in routers for route in router.routes}
-    _add_middleware(app, service, accepted, frozenset(paths))
+    _add_middleware(app, service, accepted, admins, frozenset(paths))
     return app
 
 
 def _add_middleware(
-    app: FastAPI, service: Service, accepted: keys.Keys | None, paths: frozenset[str]
+    app: FastAPI,
+    service: Service,
+    accepted: keys.Keys | None,
+    admins: keys.Keys | None,
+    paths: frozenset[str],
 ) -> None:
     """From the inside out: a preflight has no key, and whatever is answered is counted."""
     settings = service.settings
-    text_bytes = routes.text_bytes(service.models, settings.max_body_bytes)
-    larger = {
-        routes.CLASSIFY: settings.max_body_bytes,
-        openai.COMPLETIONS: min(settings.max_body_bytes, openai.LONG_PROMPTS * text_bytes),
-    }
-    app.add_middleware(BodyLimit, max_bytes=text_bytes, larger=larger)
+
+    def most_bytes(path: str) -> int:
+        if path == routes.CLASSIFY:
+            return settings.max_body_bytes
+        prompts = openai.LONG_PROMPTS if path == openai.COMPLETIONS else 1
+        return routes.text_bytes(service.models, settings.max_body_bytes, prompts)
+
+    app.add_middleware(BodyLimit, limit=most_bytes)
     app.add_middleware(HeadAsGet)
+    if admins:
+        app.add_middleware(Access, keys=admins, rate=0, guards=lambda path: path == health.RELOAD)
     if accepted:
-        opened = PROBES | page.public()
-        app.add_middleware(Access, keys=accepted, rate=settings.rate_limit, open_paths=opened)
+        opened = PROBES | page.public() | ({health.RELOAD} if admins else set())
+
+        def closed(path: str) -> bool:
+            return path not in opened
+
+        app.add_middleware(Access, keys=accepted, rate=settings.rate_limit, guards=closed)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -51,6 +51,14 @@ class MediaTypeError(ApiError):
     """A Content-Type or Content-Encoding that the path does not read."""
 
 
+class ReloadRunningError(ApiError):
+    """Another reload is not done yet."""
+
+
+class ReloadError(ApiError):
+    """What is to be served from now on cannot be loaded; what was served still is."""
+
+
 class RequestError(ApiError):
     """A field that is missing, unknown, of another type or out of range."""
 
@@ -107,10 +115,12 @@ STATUS: dict[type[ApiError], tuple[int, str]] = {
     ModelNotLoadedError: (404, "model_not_loaded"),
     MethodError: (405, "wrong_method"),
     SlowClientError: (408, "request_timeout"),
+    ReloadRunningError: (409, "reload_running"),
     BodyTooLargeError: (413, "body_too_large"),
     MediaTypeError: (415, "unsupported_media_type"),
     RequestError: (422, "invalid_request"),
     ImageError: (422, "invalid_image"),
+    ReloadError: (422, "reload_failed"),
     OverloadedError: (429, "overloaded"),
     RateLimitError: (429, "rate_limited"),
     HeadersTooLargeError: (431, "headers_too_large"),

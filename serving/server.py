@@ -3,11 +3,15 @@
 uvicorn alone waits for open streams without end, and tells the application of a shutdown only
 after that. Here a signal first drains the service, with connections open: /health/ready answers
 503, new work is refused, running requests end within the grace period or are ended with a last
-frame. Then uvicorn shuts down as usual. A second signal ends everything at once.
+frame. Then uvicorn shuts down as usual. A second signal ends everything at once. On SIGHUP the
+artifacts are loaded anew.
 """
 
+import asyncio
 import logging
+import signal
 import socket
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
@@ -41,9 +45,16 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._reload_on_hangup()
         for listener in sockets or []:
             host, port = listener.getsockname()[:2]
             log.info("ready on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    def _reload_on_hangup(self) -> None:
+        """Where the system has the signal, and this is the thread that gets it."""
+        if hasattr(signal, "SIGHUP") and current_thread() is main_thread():
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self._service.begin_reload)
 
     async def main_loop(self) -> None:
         await super().main_loop()

@@ -1,22 +1,34 @@
-"""The engines of one app, and its life: created (warm) -> started -> draining -> stopped."""
+"""The engines of one app, and its life: created (warm) -> started -> draining -> stopped.
+
+What is served may change meanwhile (`reload`): the folder of artifacts is loaded anew beside what
+is served, and takes its place at once when all of it is warm. Requests end with the engines they
+began with, which end after them.
+"""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 from luminanet.artifact.manifest import Family
-from luminanet.errors import ConfigError
+from luminanet.errors import ConfigError, LuminaNetError
 from luminanet.untrusted import shown
 from serving.engines.engine import Engine, Job
 from serving.engines.images import ImageEngine
 from serving.engines.making import image_engine, labels_of, text_engine
 from serving.engines.text import Generation, TextEngine
-from serving.errors import ModelNotLoadedError
-from serving.metrics.families import Metrics
+from serving.errors import (
+    ModelNotLoadedError,
+    ReloadError,
+    ReloadRunningError,
+    ShuttingDownError,
+)
+from serving.metrics.families import Labels, Metrics
 from serving.metrics.loaded import Loaded, LoadedCollector
 from serving.metrics.memory import MemoryGauges
-from serving.models.load import ImageModel, Models, TextModel
+from serving.models.load import ImageModel, Models, TextModel, load_for
 from serving.settings import Settings
 from serving.shadow import Shadow, Side
 
@@ -24,7 +36,10 @@ J = TypeVar("J", bound=Job)
 M = TypeVar("M")
 E = TypeVar("E")
 
+log = logging.getLogger("luminanet.service")
+
 POLL_S = 0.01
+KEPT = "nothing was loaded, and what was served still is"
 
 
 class Fleet:
@@ -49,6 +64,46 @@ class Fleet:
                 self.image |= dict.fromkeys(names, (model, viewer))
                 self.engines.append(viewer)
             self.loaded.append(loaded)
+        self._holders: set[asyncio.Task[Any]] = set()
+
+    def hold(self) -> None:
+        """The task that asks keeps the engines until it is done: a request has one of its own, and
+        may wait between looking for a model and giving it work."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # asked from outside of the event loop
+            return
+        if task:
+            self._holders.add(task)
+            task.add_done_callback(self._holders.discard)
+
+    @property
+    def held(self) -> bool:
+        return bool(self._holders)
+
+    @property
+    def idle(self) -> bool:
+        return all(engine.idle for engine in self.engines)
+
+    def fingerprints(self) -> dict[Labels, str]:
+        models = self.models
+        return {labels_of(m, models.called(m)): m.fingerprint for m in models.all}
+
+    def sides(self, artifacts: Path) -> tuple[Side, Side]:
+        """What a shadow compares. Raises ConfigError when there are no two models to compare."""
+        if missing := [family.value for family in Family if family not in self.text]:
+            raise ConfigError(
+                f"--shadow compares luminanet and gpt2, but no text model {missing[0]} is under "
+                f"{artifacts}: add it, or serve with --shadow 0"
+            )
+        return Side(*self.text[Family.LUMINANET]), Side(*self.text[Family.GPT2])
+
+    async def stop(self) -> None:
+        """Ends what is left, and the threads."""
+        for engine in self.engines:
+            engine.stop()
+        for engine in self.engines:
+            await asyncio.to_thread(engine.join)
 
 
 class Service:
@@ -58,10 +113,18 @@ class Service:
         self.settings = settings
         self.metrics = metrics
         self._fleet = Fleet(settings, models, metrics)
+        self._ending: list[Fleet] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reloading = False
         self._shadow = self._shadowed() if settings.shadow else None
-        served = {labels_of(m, models.called(m)): m.fingerprint for m in models.all}
-        MemoryGauges(metrics.registry).tell_file(settings.measured_memory, served)
-        metrics.registry.register(LoadedCollector(lambda: self._fleet.loaded, lambda: []))
+        self._memory = MemoryGauges(metrics.registry)
+        self._memory.tell_file(settings.measured_memory, self._fleet.fingerprints())
+        metrics.registry.register(
+            LoadedCollector(
+                lambda: self._fleet.loaded,
+                lambda: [model for fleet in self._ending for model in fleet.loaded],
+            )
+        )
         self.started = self.draining = False
         metrics.ready.set_function(lambda: self.ready)
 
@@ -72,10 +135,12 @@ class Service:
     def text(self, name: str) -> tuple[TextModel, TextEngine]:
         """A model by the name of its artifact, or the default of a family by that of the family.
         Raises ModelNotLoadedError."""
+        self._fleet.hold()
         return _find(self._fleet.text, name, "text")
 
     def image(self, name: str = Family.LUMINANET) -> tuple[ImageModel, ImageEngine]:
         """As `text`."""
+        self._fleet.hold()
         return _find(self._fleet.image, name, "image")
 
     def submit(self, engine: Engine[J], *jobs: J) -> None:
@@ -97,13 +162,8 @@ class Service:
 
     def _shadowed(self) -> Shadow:
         """Raises ConfigError when there are no two models to compare."""
-        if missing := [family.value for family in Family if family not in self._fleet.text]:
-            raise ConfigError(
-                f"--shadow compares luminanet and gpt2, but no text model {missing[0]} is under "
-                f"{self.settings.artifacts}: add it, or serve with --shadow 0"
-            )
-        ours, theirs = (Side(*self.text(family)) for family in (Family.LUMINANET, Family.GPT2))
-        return Shadow(ours, theirs, self.settings.shadow, lambda: self.idle, self.metrics)
+        sides = self._fleet.sides(self.settings.artifacts)
+        return Shadow(*sides, self.settings.shadow, lambda: self.idle, self.metrics)
 
     # ------------------------------------------------------------------ life
 
@@ -118,7 +178,11 @@ class Service:
 
     @property
     def idle(self) -> bool:
-        return all(engine.idle for engine in self._fleet.engines)
+        return all(fleet.idle for fleet in self._fleets)
+
+    @property
+    def _fleets(self) -> list[Fleet]:
+        return [self._fleet, *self._ending]
 
     def start(self) -> None:
         for engine in self._fleet.engines:
@@ -133,8 +197,9 @@ class Service:
         self.draining = True
         if self._shadow:
             await self._shadow.stop()
-        for engine in self._fleet.engines:
-            engine.drain()
+        for fleet in self._fleets:
+            for engine in fleet.engines:
+                engine.drain()
         end_s = perf_counter() + self.settings.grace_seconds
         while not self.idle and not hurry() and perf_counter() < end_s:
             await asyncio.sleep(POLL_S)
@@ -144,11 +209,92 @@ class Service:
         self.draining = True
         if self._shadow:
             await self._shadow.stop()
-        for engine in self._fleet.engines:
-            engine.stop()
-        for engine in self._fleet.engines:
-            await asyncio.to_thread(engine.join)
+        for fleet in self._fleets:
+            await fleet.stop()
         self.started = False
+
+    # ------------------------------------------------------------------ what is served changes
+
+    def begin_reload(self) -> None:
+        """As `reload`, for one who does not wait: the log says how it ends."""
+        self._keep(asyncio.create_task(self._reload_or_tell(), name="reload"))
+
+    async def _reload_or_tell(self) -> None:
+        try:
+            await self.reload()
+        except ReloadError:
+            pass  # it is in the log
+        except (ReloadRunningError, ShuttingDownError) as error:
+            log.warning("no reload: %s", error)
+
+    async def reload(self) -> None:
+        """Serves what is in the folder of artifacts now, from one moment to the next: requests that
+        come before get what was served, and end with it. Where something cannot be loaded, nothing
+        changes. Raises ReloadError, ReloadRunningError or ShuttingDownError."""
+        if self._reloading:
+            raise ReloadRunningError("a reload is running already: send this again when it is done")
+        self._reloading = True
+        try:
+            begun_s = perf_counter()
+            log.info("loading %s anew", self.settings.artifacts)
+            fleet = await self._loaded()
+            if self._shadow:
+                await self._shadow.stop()
+            self._check_not_draining()
+            self._adopt(fleet)
+            names = ", ".join(model.manifest.name for model in fleet.models.all)
+            log.info("serving %s, loaded in %.1f s", names, perf_counter() - begun_s)
+        finally:
+            self._reloading = False
+
+    async def _loaded(self) -> Fleet:
+        """Of a thread beside the event loop. Raises ReloadError, or ShuttingDownError as soon as a
+        drain begins, which waits for nothing that is not served."""
+        loading = asyncio.create_task(asyncio.to_thread(self._load))
+        loading.add_done_callback(lambda task: task.cancelled() or task.exception())  # if left
+        while not loading.done():
+            self._check_not_draining()
+            await asyncio.wait({loading}, timeout=POLL_S)
+        return loading.result()
+
+    def _check_not_draining(self) -> None:
+        if self.draining:
+            raise ShuttingDownError("the server is shutting down: nothing is loaded any more")
+
+    def _load(self) -> Fleet:
+        """Raises ReloadError; the log says it too."""
+        try:
+            fleet = Fleet(self.settings, load_for(self.settings), self.metrics)
+            if self._shadow:
+                fleet.sides(self.settings.artifacts)
+        except LuminaNetError as error:
+            log.error("%s: %s", KEPT, error)
+            raise ReloadError(f"{KEPT}: {error}") from error
+        except Exception as error:
+            log.exception("%s: the server failed", KEPT)
+            raise ReloadError(f"{KEPT}: the server failed; its log says why") from error
+        return fleet
+
+    def _adopt(self, fleet: Fleet) -> None:
+        """Between two events of the loop: no request sees a half of it."""
+        before, self._fleet = self._fleet, fleet
+        self._ending.append(before)
+        if self._shadow:
+            self._shadow.follow(*fleet.sides(self.settings.artifacts))
+        self._memory.tell_file(self.settings.measured_memory, fleet.fingerprints())
+        self.start()
+        self._keep(asyncio.create_task(self._end(before), name="end engines"))
+
+    async def _end(self, fleet: Fleet) -> None:
+        """Stops engines when the last request that began with them is done."""
+        while fleet.held or not fleet.idle:
+            await asyncio.sleep(POLL_S)
+        await fleet.stop()
+        self._ending.remove(fleet)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def _find(models: Mapping[str, tuple[M, E]], name: str, kind: str) -> tuple[M, E]:

@@ -178,6 +178,11 @@ class Settings(BaseSettings):
         description="file with a SHA-256 of an API key a line (`python -m serving.keys`); then all "
         "but /health needs `Authorization: Bearer KEY`",
     )
+    admin_key_file: Path | None = Field(
+        default=None,
+        description="file as api_keys_file, with who may POST /admin/reload; without it there is "
+        "no such path",
+    )
     rate_limit: float = Field(
         default=0.0,
         ge=0,

@@ -113,6 +113,14 @@ class Shadow:
         metrics.registry.register(AdvantageCollector(self.pairs))
         self._counts = {outcome: metrics.shadow.labels(outcome.value) for outcome in Outcome}
 
+    def follow(self, ours: Side, theirs: Side) -> None:
+        """Compares these from now on; to be called while stopped. What was found of other networks
+        is forgotten."""
+        before, self._sides = self._sides, (ours, theirs)
+        self._pending.clear()
+        if [s.model.fingerprint for s in before] != [s.model.fingerprint for s in self._sides]:
+            self.pairs.clear()
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="shadow")
 

@@ -37,24 +37,24 @@ class Bucket:
 
 class Access:
     """Answers 401 without a known key in `Authorization: Bearer`, 429 to one that asks too often;
-    `rate` is in requests a second for each key, 0 for any; `open_paths` need no key."""
+    `rate` is in requests a second for each key, 0 for any; `guards` says which paths need one."""
 
     def __init__(
         self,
         app: ASGIApp,
         keys: Keys,
         rate: float,
-        open_paths: frozenset[str] = PROBES,
+        guards: Callable[[str], bool] = lambda path: path not in PROBES,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._app = app
         self._keys = keys
-        self._open = open_paths
+        self._guards = guards
         self._buckets = [Bucket(rate, clock) for _ in range(len(keys))] if rate else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = None
-        if scope["type"] == "http" and get_route_path(scope) not in self._open:
+        if scope["type"] == "http" and self._guards(get_route_path(scope)):
             refusal = self._refusal(scope)
         if refusal:
             await answer(refusal)(scope, receive, send)

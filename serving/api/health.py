@@ -1,12 +1,14 @@
-"""The endpoints of those who run the server: what is loaded, health, metrics."""
+"""The endpoints of those who run the server: what is loaded, health, metrics, reload."""
 
 from fastapi import APIRouter, Request, Response
 
 from serving.api.schemas import Health, ModelCard, ModelList, error_answers
 from serving.errors import ShuttingDownError, UnavailableError
 from serving.metrics.exposition import OPENMETRICS, PLAIN, render
-from serving.models.load import ImageModel, TextModel
+from serving.models.load import ImageModel, Models, TextModel
 from serving.service import Service
+
+RELOAD = "/admin/reload"
 
 
 def build_router(service: Service) -> APIRouter:
@@ -22,8 +24,7 @@ def build_router(service: Service) -> APIRouter:
     @router.get("/models")
     async def models() -> ModelList:
         """What this server has loaded, and what was measured when it was made."""
-        there = service.models
-        return ModelList(models=[_card(model, there.called(model)) for model in there.all])
+        return cards(service.models)
 
     @router.get("/health/startup", responses=error_answers(503))
     async def startup() -> Health:
@@ -53,6 +54,25 @@ def build_router(service: Service) -> APIRouter:
             "/metrics", responses={200: {"content": {kind: {} for kind in (PLAIN, OPENMETRICS)}}}
         )(read_metrics)
     return router
+
+
+def build_admin_router(service: Service) -> APIRouter:
+    """What changes the server, for those with a key of admins."""
+    router = APIRouter()
+
+    @router.post(RELOAD, responses=error_answers(401, 409, 422, 503))
+    async def reload() -> ModelList:
+        """Loads the artifacts anew and answers, as /models does, when they are served. Running
+        requests end with what they began with. Where something cannot be loaded, nothing
+        changes."""
+        await service.reload()
+        return cards(service.models)
+
+    return router
+
+
+def cards(models: Models) -> ModelList:
+    return ModelList(models=[_card(model, models.called(model)) for model in models.all])
 
 
 def _card(model: ImageModel | TextModel, called: str) -> ModelCard:

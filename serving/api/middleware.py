@@ -3,7 +3,7 @@
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable
 from time import perf_counter
 
 from prometheus_client import Counter, Histogram
@@ -114,18 +114,17 @@ class HeadAsGet:
 
 class BodyLimit:
     """Raises BodyTooLargeError while a body is read: at once when the declared length is too large,
-    else when more bytes than allowed have come. `larger` has the paths with limits of their own."""
+    else when more bytes than allowed have come. `limit` gives that of a path, as of now."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp, limit: Callable[[str], int]) -> None:
         self._app = app
-        self._max_bytes = max_bytes
-        self._larger = larger
+        self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        max_bytes = self._larger.get(get_route_path(scope), self._max_bytes)
+        max_bytes = self._limit(get_route_path(scope))
         declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"")
         refused = declared.isdigit() and int(declared) > max_bytes
         received = 0

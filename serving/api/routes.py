@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from serving.api import schemas
+from serving.api.answers import server_timing
 from serving.api.forms import Picture
 from serving.api.requests import JSON, MULTIPART, read_json, read_picture
 from serving.api.schemas import ClassifyRequest, GenerateRequest, error_answers
 from serving.api.streaming import EventStream, result, rounded, token_usage, whole
-from serving.api.timing import server_timing
 from serving.engines.detokenize import Transcript
 from serving.engines.images import Classification, Probabilities
 from serving.engines.text import Generation
@@ -55,10 +55,11 @@ SEED_BITS = 53
 """Of a seed that is chosen here: readers of JSON that hold doubles give it back whole."""
 
 
-def text_bytes(models: Models, most: int) -> int:
-    """Bytes that the body of a request for text can need, up to `most`."""
+def text_bytes(models: Models, most: int, prompts: int = 1) -> int:
+    """Bytes that the body of a request with so many of the longest prompts can need, up to
+    `most`."""
     characters = (m.manifest.context * m.longest_token for m in models.texts)
-    return min(most, ESCAPED_BYTES * max(characters, default=0) + OTHER_BYTES)
+    return min(most, prompts * (ESCAPED_BYTES * max(characters, default=0) + OTHER_BYTES))
 
 
 def build_router(service: Service) -> APIRouter:

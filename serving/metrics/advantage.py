@@ -125,6 +125,13 @@ class Pairs:
         self._pairs.append(pair)
         self._added += 1
 
+    def clear(self) -> None:
+        """Forgets them all, for networks that are others from now on."""
+        with self._lock:
+            self._pairs.clear()
+            self._added = self._known = 0
+            self._found = advantage(())
+
     def all(self) -> list[Pair]:
         return list(self._pairs)
 

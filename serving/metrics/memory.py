@@ -14,7 +14,7 @@ from typing import Any, Literal
 from prometheus_client import CollectorRegistry, Gauge, Info
 
 from luminanet.errors import DataError
-from serving.metrics.families import MODEL
+from serving.metrics.families import MODEL, Labels
 
 log = logging.getLogger("luminanet.memory")
 
@@ -45,7 +45,7 @@ class ModelMemory:
     """Sequences at once -> kind -> bytes."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def labels(self) -> Labels:
         return self.model, self.backend, self.task
 
 
@@ -121,9 +121,12 @@ class MemoryGauges:
             registry=registry,
         )
 
-    def tell_file(self, path: Path, served: Mapping[tuple[str, ...], str]) -> None:
-        """What a file says of the models that are `served` (labels -> fingerprint). A file that is
-        not there says nothing; one that cannot be read, or is about other graphs, is logged."""
+    def tell_file(self, path: Path, served: Mapping[Labels, str]) -> None:
+        """What a file says of the models that are `served` (labels -> fingerprint), and nothing
+        that was told before. A file that is not there says nothing; one that cannot be read, or is
+        about other graphs, is logged."""
+        for family in (self._parts, self._load, self._date, self._about):
+            family.clear()
         try:
             found = read(path)
         except FileNotFoundError:
@@ -143,7 +146,7 @@ class MemoryGauges:
             versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
             self._about.labels(found.machine, versions).info({})
 
-    def _tell(self, labels: tuple[str, ...], model: ModelMemory, date: str) -> None:
+    def _tell(self, labels: Labels, model: ModelMemory, date: str) -> None:
         self._date.labels(*labels).set(datetime.fromisoformat(date).timestamp())
         self._parts.labels(*labels, "weights").set(model.weights_bytes)
         for kind, runs in ("session", model.session_bytes), ("state", model.state_bytes):

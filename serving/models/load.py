@@ -25,6 +25,7 @@ from luminanet.untrusted import line
 from serving.errors import RequestError
 from serving.models.selection import How, drawing, load_graphs, logits, reading
 from serving.runtimes.backend import Backend
+from serving.settings import Settings
 
 log = logging.getLogger("luminanet.models")
 
@@ -171,6 +172,17 @@ def load(
             "or name its folder with --artifacts"
         )
     return Models(text, image, others)
+
+
+def load_for(settings: Settings) -> Models:
+    """What a server with these settings offers. Raises ArtifactError."""
+    return load(
+        settings.artifacts,
+        settings.compute_threads,
+        settings.precision,
+        settings.steps,
+        settings.reproducible,
+    )
 
 
 def _check_name(artifact: Artifact, names: dict[str, Path], is_default: bool) -> None:

@@ -17,6 +17,7 @@ from anywhere else, which the Content-Security-Policy enforces.
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
@@ -52,12 +53,18 @@ INDEX = "index.html"
 TOPOLOGIES = "topologies.json"
 
 
-def build_router(models: Models) -> APIRouter:
-    """GET / and GET /page/NAME for each file, all read once. They are not part of the API."""
+def build_router(models: Callable[[], Models]) -> APIRouter:
+    """GET / and GET /page/NAME for each file, all read once, and for the topologies of the models
+    as they are now. They are not part of the API."""
     router = APIRouter()
-    for name, content in {**_parts(), TOPOLOGIES: _topologies(models)}.items():
+
+    def add(name: str, content: Callable[[], bytes]) -> None:
         answer = _answering(content, MEDIA_TYPES[name.rpartition(".")[2]])
         router.add_route(_path(name), answer, ["GET"], include_in_schema=False)
+
+    for name, part in _parts().items():
+        add(name, partial(bytes, part))
+    add(TOPOLOGIES, lambda: _topologies(models()))
     return router
 
 
@@ -82,11 +89,11 @@ def _topologies(models: Models) -> bytes:
     return json.dumps({name: json.loads(text) for name, text in drawn.items()}).encode()
 
 
-def _answering(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {**HEADERS, "ETag": etag}
-
+def _answering(read: Callable[[], bytes], kind: str) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
+        content = read()
+        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        headers = {**HEADERS, "ETag": etag}
         known = request.headers.get("if-none-match", "")
         if etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
             return Response(status_code=304, headers=headers)

@@ -16,8 +16,8 @@ import pytest
 
 from serving import logs
 from serving.models.load import Models
-from tests.serving.helpers import Running, gated, running, wait_until
-from tests.serving.test_lifecycle import TIMEOUT_S, outcome, served
+from tests.serving.helpers import TIMEOUT_S, Running, gated, running, wait_until
+from tests.serving.test_lifecycle import outcome, served
 
 SECRET = "zebra-4711"
 KEY = f"key-{SECRET}"

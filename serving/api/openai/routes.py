@@ -7,6 +7,7 @@ from time import time
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from serving.api.answers import server_timing
 from serving.api.openai.completions import Answer, CompletionStream, Together, TokenLogs
 from serving.api.openai.errors import OpenAIRoute, error_answers
 from serving.api.openai.schemas import (
@@ -18,7 +19,6 @@ from serving.api.openai.schemas import (
 from serving.api.requests import JSON, read_json
 from serving.api.routes import SEED_BITS, body_content, check_length
 from serving.api.schemas import MAX_INT
-from serving.api.timing import server_timing
 from serving.engines.detokenize import Transcript
 from serving.engines.text import Generation
 from serving.errors import RequestError

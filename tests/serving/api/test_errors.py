@@ -159,7 +159,8 @@ def read_through_limit(declared: bytes | None, chunks: list[int]) -> tuple[int, 
             stopped = True
 
     headers = [] if declared is None else [(b"content-length", declared)]
-    asyncio.run(BodyLimit(app, 10, {"/large": 99})({**GENERATE, "headers": headers}, receive, send))
+    limited = BodyLimit(app, lambda path: 99 if path == "/large" else 10)
+    asyncio.run(limited({**GENERATE, "headers": headers}, receive, send))
     return came, read, stopped
 
 

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from luminanet.artifact.manifest import Family
 from luminanet.errors import DataError
+from serving.metrics.families import Labels
 from serving.metrics.memory import Measurement, MemoryGauges, ModelMemory, read
 from serving.models.load import Models
 from tests.serving.helpers import running
@@ -33,7 +34,7 @@ LABELS = {"model": "luminanet", "backend": "ort_cpu", "task": "text-generation"}
 SERVED = {MODEL.labels: MODEL.graphs}
 
 
-def told(path: Path, served: Mapping[tuple[str, ...], str]) -> CollectorRegistry:
+def told(path: Path, served: Mapping[Labels, str]) -> CollectorRegistry:
     registry = CollectorRegistry()
     MemoryGauges(registry).tell_file(path, served)
     return registry
