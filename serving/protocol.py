@@ -69,11 +69,23 @@ def bounded(limits: Limits) -> type["Connection"]:
     return type("BoundedConnection", (Connection,), {"limits": limits})
 
 
+class Requests(h11.Connection):
+    """What h11 reads of a connection, which else lets any version pass: HTTP/2.0 too, as in the
+    first line of a client that speaks HTTP/2 without asking (RFC 9113 3.4)."""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request) and not event.http_version.startswith(b"1."):
+            raise h11.RemoteProtocolError(f"its version is {event.http_version.decode()}")
+        return event
+
+
 class Connection(H11Protocol):
     limits: Limits
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.conn = Requests(h11.SERVER, self.limits.head_bytes)
         self._pipelined = bytearray()
         self._half_closed = False
         self._refused = False

@@ -188,8 +188,10 @@ def test_a_limit_of_headers_is_a_setting_and_its_refusal_is_told(models: Models)
         b"\x16\x03\x01\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /models HTTP/0.9\r\nHost: x\r\n\r\n",
     ],
-    ids=["words", "TLS", "no Host", "no ASCII"],
+    ids=["words", "TLS", "no Host", "no ASCII", "HTTP/2", "HTTP/0.9"],
 )
 def test_what_is_no_request_is_a_400_in_the_form_of_every_error(
     server: Running, bytes_: bytes
