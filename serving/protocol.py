@@ -9,6 +9,7 @@ chunks, and that headers are bounded. Added here:
                    by what happens to a few bytes without meaning (`_probe`)
     deadlines      headers must be there, and a body go on, within a time: 408
     refusals       431, 408 and 400 in the form of every other error
+    writes         an answer that is there whole goes out in one
 """
 
 import asyncio
@@ -80,6 +81,36 @@ class Requests(h11.Connection):
         return event
 
 
+class Joined:
+    """A transport whose writes of one turn of the event loop go out together: else the head of an
+    answer wakes its reader for nothing, and costs a system call."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))
+
+
 class Connection(H11Protocol):
     limits: Limits
 
@@ -99,7 +130,7 @@ class Connection(H11Protocol):
     # ------------------------------------------------------------------ what comes
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
         self._watch()
 
     def data_received(self, data: bytes) -> None:
