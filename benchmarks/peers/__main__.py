@@ -1,4 +1,4 @@
-"""`python -m benchmarks.peers [ARTIFACTS]`: the same image classifier behind other servers, and ours.
+"""`python -m benchmarks.peers [ARTIFACTS]`: one image classifier behind other servers, and ours.
 
 LitServe, BentoML and FastAPI, each as its documentation advises, run the same ONNX file with the
 same onnxruntime, Pillow and NumPy (requirements/peers.txt, installed into --environment when it is
@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -29,7 +29,21 @@ HERE = Path(__file__).parent
 FOLDER = HERE.parents[1] / ".venv-peers"
 WARM_S = 1.0
 
-Rounds = Mapping[str, Sequence[Driven]]
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What wrk saw, and seconds of CPU that the server took for it."""
+
+    driven: Driven
+    cpu_s: float
+
+    @property
+    def cost_s(self) -> float:
+        """Of CPU a request: other work on the machine moves it least."""
+        return self.cpu_s / self.driven.requests
+
+
+Rounds = Mapping[str, Sequence[Round]]
 """By the name of a server."""
 
 
@@ -39,7 +53,7 @@ def measure(given: argparse.Namespace) -> Rounds:
     peers = environment(given.environment)
     artifact = _images(given.artifacts)
     png = picture_of(given.side, given.seed)
-    found: dict[str, list[Driven]] = {}
+    found: dict[str, list[Round]] = {}
     with running(contenders(given.artifacts), peers, artifact) as servers:
         _agree(servers, png)
         for number in range(given.rounds):
@@ -48,11 +62,11 @@ def measure(given: argparse.Namespace) -> Rounds:
                 call = server.contender.ask(png)
                 with server.awake():
                     drive(server.url, call, given.connections, WARM_S)
+                    before_s = server.cpu_s
                     driven = drive(server.url, call, given.connections, given.seconds)
-                found.setdefault(server.contender.name, []).append(driven)
-                print(
-                    f"{number + 1}: {server.contender.name}: {driven.rate:.0f}/s", file=sys.stderr
-                )
+                    one = Round(driven, server.cpu_s - before_s)
+                found.setdefault(server.contender.name, []).append(one)
+                print(f"{number + 1}: {server.contender.name}: {driven}", file=sys.stderr)
     return {server.contender.name: found[server.contender.name] for server in servers}
 
 
@@ -89,32 +103,35 @@ def _agree(servers: Sequence[Running], png: bytes) -> None:
 
 def page(rounds: Rounds, given: argparse.Namespace) -> str:
     ours = next(iter(rounds.values()))
-    rows = [
-        [
-            name,
-            _spread([one.rate for one in driven], "{:.0f}"),
-            _spread([1e3 * one.p50_s for one in driven], "{:.1f} ms"),
-            _spread([1e3 * one.p99_s for one in driven], "{:.1f} ms"),
-            str(sum(one.errors for one in driven)),
-            _spread([a.rate / b.rate for a, b in zip(ours, driven, strict=True)], "{:.2f}"),
-            _spread([b.p99_s / a.p99_s for a, b in zip(ours, driven, strict=True)], "{:.2f}"),
-        ]
-        for name, driven in rounds.items()
-    ]
-    header = [
-        "server",
-        "requests/s",
-        "p50",
-        "p99",
-        "errors",
-        "ours to it: requests/s",
-        "its p99 to ours",
-    ]
+    rows, ratios = [], []
+    for name, found in rounds.items():
+        driven = [one.driven for one in found]
+        rows.append(
+            [
+                name,
+                _spread([one.rate for one in driven], "{:.0f}"),
+                _spread([1e3 * one.p50_s for one in driven], "{:.1f} ms"),
+                _spread([1e3 * one.p99_s for one in driven], "{:.1f} ms"),
+                str(sum(one.errors for one in driven)),
+                _spread([1e3 * one.cost_s for one in found], "{:.2f} ms"),
+            ]
+        )
+        both = [*zip(ours, found, strict=True)]
+        ratios.append(
+            [
+                name,
+                _spread([a.driven.rate / b.driven.rate for a, b in both], "{:.2f}"),
+                _spread([b.driven.p99_s / a.driven.p99_s for a, b in both], "{:.2f}"),
+                _spread([b.cost_s / a.cost_s for a, b in both], "{:.2f}"),
+            ]
+        )
     return (
         f"wrk, {given.connections} connections, one PNG of {given.side}x{given.side} pixels, "
-        f"{given.rounds} interleaved rounds of {given.seconds:g} s; medians (least to most), ratios "
-        "within a round. Load and servers share the machine.\n\n"
-        f"{table(header, rows)}"
+        f"{given.rounds} interleaved rounds of {given.seconds:g} s; medians (least to most). Load "
+        "and servers share the machine.\n\n"
+        f"{table(['server', 'requests/s', 'p50', 'p99', 'errors', 'CPU a request'], rows)}\n"
+        "LuminaNet (the first row) against each, within a round; above 1 it is ahead.\n\n"
+        f"{table(['against', 'requests/s', 'p99', 'CPU a request'], ratios)}"
     )
 
 

@@ -14,6 +14,6 @@ class Pictures:
     def __init__(self) -> None:
         self.classifier = Classifier(BATCHES)
 
-    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)  # type: ignore[untyped-decorator]
     def classify(self, images: list[Image]) -> list[dict[str, Any]]:
         return self.classifier.classify(np.stack([pixels(image) for image in images]))

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
+
+import psutil
 
 from benchmarks.peers.classifier import ARTIFACT
 from loadtest.workload import Call
@@ -107,6 +109,13 @@ class Running:
         finally:
             os.killpg(self._process.pid, signal.SIGSTOP)
 
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU that it and its workers took so far."""
+        first = psutil.Process(self._process.pid)
+        times = [one.cpu_times() for one in (first, *first.children(recursive=True))]
+        return float(sum(time.user + time.system for time in times))
+
     def label(self, call: Call) -> str:
         """What it says of the picture. Raises DataError when it does not answer in time."""
         end_s, told = time.monotonic() + READY_WITHIN_S, "no answer"
@@ -127,14 +136,10 @@ class Running:
         """It and its workers."""
         os.killpg(self._process.pid, signal.SIGCONT)
         self._process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            pass
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
 
 

@@ -14,8 +14,8 @@ from benchmarks.peers.classifier import BATCHES, Classifier, read
 Pixels = NDArray[np.float32]
 
 
-class Pictures(litserve.LitAPI):
-    def setup(self, device: str) -> None:
+class Pictures(litserve.LitAPI):  # type: ignore[misc]
+    def setup(self, device: str) -> None:  # noqa: ARG002
         self.classifier = Classifier(BATCHES)
 
     def decode_request(self, request: dict[str, str]) -> Pixels:
