@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from luminanet.artifact.manifest import Manifest
 from serving.api import schemas
 from serving.api.requests import JSON, MULTIPART, read_json, read_picture
-from serving.api.schemas import ClassifyRequest, GenerateRequest, error_answers
+from serving.api.schemas import ClassifyRequest, GenerateRequest, described, error_answers
 from serving.api.streaming import EventStream, result, rounded, token_usage, whole
 from serving.engines.detokenize import Transcript
 from serving.engines.images import Classification, Probabilities
@@ -26,7 +26,6 @@ EVENTS = {
     "`logprobs: true` each has those of its tokens, and its text may be empty",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
             "example": 'data: {"text": " girl"}\n\ndata: {"finish_reason": "length", "usage": '
             '{"prompt_tokens": 8, "completion_tokens": 1, "total_tokens": 9}, "model": '
             '"luminanet", "seed": 7}\n\ndata: [DONE]\n\n',
@@ -65,7 +64,7 @@ def build_router(service: Service) -> APIRouter:
         "/generate",
         response_model=schemas.GenerateResponse,
         responses={200: EVENTS, **error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504)},
-        openapi_extra=body_content({JSON: GenerateRequest.model_json_schema()}),
+        openapi_extra=body_content({JSON: described(GenerateRequest)}),
     )
     async def generate(request: Request) -> Response:
         """Continues a text with LuminaNet, or with the GPT-2 baseline it is compared with."""
@@ -93,7 +92,7 @@ def build_router(service: Service) -> APIRouter:
         CLASSIFY,
         response_model=schemas.ClassifyResponse,
         responses=error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504),
-        openapi_extra=body_content({MULTIPART: FORM, JSON: ClassifyRequest.model_json_schema()}),
+        openapi_extra=body_content({MULTIPART: FORM, JSON: described(ClassifyRequest)}),
     )
     async def classify(request: Request) -> Response:
         """Says what a picture shows. It is seen as on a white page: what is transparent is white,

@@ -1,6 +1,7 @@
 """Bodies and answers of the API. Types are strict and unknown fields are refused; lists of a body
 are left at their first bad item (FailFast)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -28,13 +29,45 @@ Stop = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARAC
 Stops = Annotated[
     list[Stop],
     FailFast(),
-    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+    BeforeValidator(_as_list, json_schema_input_type=Stop | list[Stop]),
     Field(max_length=MAX_STOPS),
 ]
 
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def described(body: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a body for OpenAPI: whole, since references would lead nowhere from within
+    another document, and with null where a field may be absent."""
+    schema = body.model_json_schema()
+    named = schema.pop("$defs", {})
+    required = schema.get("required", ())
+    schema["properties"] = {
+        name: field if name in required else _nullable(field)
+        for name, field in schema["properties"].items()
+    }
+    return dict(_inlined(schema, named))
+
+
+def _nullable(field: dict[str, Any]) -> dict[str, Any]:
+    told = {name: field[name] for name in ("title", "description", "default") if name in field}
+    kinds = field.get("anyOf", [{k: v for k, v in field.items() if k not in told}])
+    null = {"type": "null"}
+    return {**told, "anyOf": kinds if null in kinds else [*kinds, null]}
+
+
+def _inlined(schema: Any, named: Mapping[str, Any]) -> Any:
+    """Its references to `named` replaced by what they name."""
+    if isinstance(schema, list):
+        return [_inlined(one, named) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    beside = {name: _inlined(one, named) for name, one in schema.items() if name != "$ref"}
+    if "$ref" not in schema:
+        return beside
+    return {**_inlined(named[schema["$ref"].removeprefix("#/$defs/")], named), **beside}
 
 
 class GenerateRequest(Body):

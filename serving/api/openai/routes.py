@@ -18,7 +18,7 @@ from serving.api.openai.schemas import (
 )
 from serving.api.requests import JSON, read_json
 from serving.api.routes import SEED_BITS, body_content, check_length
-from serving.api.schemas import MAX_INT
+from serving.api.schemas import MAX_INT, described
 from serving.engines.detokenize import Transcript
 from serving.engines.text import Generation, TextEngine
 from serving.errors import ModelNotLoadedError, RequestError
@@ -33,7 +33,6 @@ CHUNKS = {
     "new text of one choice",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
             "example": 'data: {"id": "cmpl-5f3a", "object": "text_completion", "created": '
             '1795000000, "model": "luminanet", "system_fingerprint": "fp_0123456789ab", "choices": '
             '[{"text": " girl", "index": 0, "logprobs": null, "finish_reason": null}]}\n\n'
@@ -51,7 +50,7 @@ def build_router(service: Service) -> APIRouter:
         COMPLETIONS,
         response_model=Completion,
         responses={200: CHUNKS, **error_answers(400, 404, 413, 415, 429, 500, 503, 504)},
-        openapi_extra=body_content({JSON: CompletionRequest.model_json_schema()}),
+        openapi_extra=body_content({JSON: described(CompletionRequest)}),
     )
     async def complete(request: Request) -> Response:
         """Continues texts as OpenAI's completions do, with OpenAI's defaults. Every prompt gets n
