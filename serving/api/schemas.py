@@ -19,6 +19,8 @@ MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 64
 MAX_INT = 2**63 - 1
 MIN_PENALTY, MAX_PENALTY = 0.1, 10
+TOLD = ("title", "description", "default", "examples")
+"""What a schema says of a field, whichever of its kinds a value has."""
 
 
 def _as_list(value: Any) -> Any:
@@ -52,8 +54,8 @@ def described(body: type[BaseModel]) -> dict[str, Any]:
 
 
 def _nullable(field: dict[str, Any]) -> dict[str, Any]:
-    told = {name: field[name] for name in ("title", "description", "default") if name in field}
-    kinds = field.get("anyOf", [{k: v for k, v in field.items() if k not in told}])
+    told = {name: part for name, part in field.items() if name in TOLD}
+    kinds = field.get("anyOf", [{name: part for name, part in field.items() if name not in TOLD}])
     null = {"type": "null"}
     return {**told, "anyOf": kinds if null in kinds else [*kinds, null]}
 
