@@ -48,6 +48,8 @@ ESCAPED_BYTES = 12
 """Of a character in JSON at most: two escapes of UTF-16."""
 OTHER_BYTES = 8192
 """For all fields beside the prompt, stop strings included, and white space between them."""
+LONG_PROMPTS = 16
+"""Where a body may have several prompts, it may have as many bytes as so many of the longest."""
 SEED_BITS = 53
 """Of a seed that is chosen here: readers of JSON that hold doubles give it back whole."""
 
@@ -143,9 +145,8 @@ def check_length(max_tokens: int, settings: Settings) -> None:
 def _classified(
     manifest: Manifest, probabilities_N: Probabilities, top_k: int
 ) -> schemas.ClassifyResponse:
-    if not np.isfinite(probabilities_N).all():
-        raise InternalError("the network's answer is not finite")
     labels = manifest.labels
+    finite(probabilities_N)
     best = np.argsort(-probabilities_N, kind="stable")[:top_k].tolist()
     top = [
         schemas.Prediction(label=labels[i], index=i, probability=probabilities_N[i]) for i in best
@@ -157,6 +158,13 @@ def _classified(
         top_k=top,
         model=manifest.family,
     )
+
+
+def finite(probabilities: Probabilities) -> Probabilities:
+    """Raises InternalError."""
+    if not np.isfinite(probabilities).all():
+        raise InternalError("the network's answer is not finite")
+    return probabilities
 
 
 def json_answer(answer: BaseModel) -> Response:

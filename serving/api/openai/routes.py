@@ -27,8 +27,6 @@ from serving.models.load import TextModel
 from serving.service import Service
 
 COMPLETIONS = "/v1/completions"
-LONG_PROMPTS = 16
-"""The body may have as many bytes as so many of the longest prompts."""
 CHUNKS = {
     "description": "The texts; with `stream: true` as server-sent events, of which each has the "
     "new text of one choice",
