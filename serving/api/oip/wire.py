@@ -3,8 +3,8 @@
     JSON                                 all of a body without Inference-Header-Content-Length;
     bytes of tensors, in their order     with it the JSON has so many bytes, and these follow
 
-What is wrong in a body costs no more than what is right: the JSON may have MAX_COMMAS, its parts
-are checked one by one, and a tensor's bytes are looked at when its shape is known to be right.
+What is wrong in a body costs no more than what is right: the JSON may have so many values (MOST),
+its parts are checked one by one, and a tensor's bytes are looked at when its shape is right.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ OCTETS = "application/octet-stream"
 HEADER = "Inference-Header-Content-Length"
 MAX_DIGITS = 16
 """Of the header."""
-MAX_COMMAS = 1 << 15
-"""In the JSON of a request: the pixels of ten pictures have fewer."""
+MOST = {b",": 1 << 15, b"[": 1 << 12, b"{": 1 << 12, b'"': 1 << 12}
+"""Of marks in the JSON of a request, in its texts too: the pixels of ten pictures have fewer."""
 BINARY_OUTPUT = "binary_data_output"
 
 
@@ -82,11 +82,7 @@ def read(body: bytes, header: str | None, interface: Interface) -> Call:
     Raises BodyError or RequestError.
     """
     size = _json_bytes(header, len(body))
-    if body.count(b",", 0, size) > MAX_COMMAS:
-        raise RequestError(
-            f"the JSON has more than {MAX_COMMAS} commas: send the data of large tensors as bytes, "
-            f"with binary_data_size and {HEADER}"
-        )
+    _check_marks(body, size)
     given = checked(parse(body[:size]), InferRequest)
     parameters = {name: value for name, value in given.parameters.items() if value is not None}
     binary = parameters.pop(BINARY_OUTPUT, False)
@@ -112,6 +108,16 @@ def _json_bytes(header: str | None, body_bytes: int) -> int:
     if int(header) > body_bytes:
         raise BodyError(f"{HEADER} is {int(header)}, but the body has {body_bytes} bytes", HEADER)
     return int(header)
+
+
+def _check_marks(body: bytes, size: int) -> None:
+    """Raises RequestError for more values than a request can need: each is an object in memory."""
+    for mark, most in MOST.items():
+        if body.count(mark, 0, size) > most:
+            raise RequestError(
+                f"the JSON has more than {most} of the mark {mark.decode()} : send the data as "
+                f"bytes, with binary_data_size and {HEADER}"
+            )
 
 
 def _input(given: InferRequest, binary: memoryview, interface: Interface) -> Tensor:
