@@ -12,7 +12,7 @@ Reading order, from the edge inwards and out again:
     pictures/    bytes of a picture -> pixels
     app          create_app(settings, models): routes, middleware, errors
     page/        the page at /, for people with a browser
-    api/         routes, bodies and answers, streams, health and metrics
+    api/         routes, bodies and answers, streams, health and metrics; OpenAI's and KServe's APIs
     errors       error class -> status
     metrics/     every number under /metrics
     server       uvicorn that drains on SIGTERM

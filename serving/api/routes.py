@@ -74,7 +74,7 @@ def build_router(service: Service) -> APIRouter:
         body = await read_json(request, GenerateRequest)
         model, engine = service.text(body.model)
         seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
-        job = _generation(body, model, service.settings, seed, request)
+        job = generation(body, model, service.settings, seed, request)
         service.submit(engine, job)
         if body.stream:
             ending = {"model": body.model, "seed": seed}
@@ -117,7 +117,7 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
-def _generation(
+def generation(
     body: GenerateRequest, model: TextModel, settings: Settings, seed: int, request: Request
 ) -> Generation:
     """Raises RequestError when the prompt or max_tokens is above a limit."""

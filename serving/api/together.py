@@ -8,7 +8,7 @@ from contextlib import aclosing
 from starlette.types import Receive
 
 from serving.api.schemas import Usage
-from serving.api.streaming import watched
+from serving.api.streaming import joined, watched
 from serving.engines.engine import Job, failure
 from serving.engines.text import Generation, Piece
 
@@ -75,12 +75,3 @@ class Together(All):
         return Usage(
             prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
         )
-
-
-def joined(pieces: Sequence[Piece]) -> Piece:
-    return Piece(
-        "".join(piece.text for piece in pieces),
-        pieces[-1].finish,
-        [log for piece in pieces for log in piece.logs],
-        [token for piece in pieces for token in piece.ids],
-    )

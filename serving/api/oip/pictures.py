@@ -89,7 +89,7 @@ def _pictures(tensor: Tensor) -> list[bytes | Pixels]:
         return list(unit(tensor.elements))
     pictures: list[bytes | Pixels] = []
     for number, item in enumerate(tensor.elements):
-        with naming(f"{tensor.name}[{number}]"):
+        with naming(f"{tensor.name}[{number}]", "image"):
             pictures.append(item if isinstance(item, bytes) else encoded.decode(item))
     return pictures
 
@@ -101,7 +101,7 @@ async def _answers(jobs: Sequence[Classification], name: str, request: Request) 
         for number, job in enumerate(jobs):
             (row,) = await job.outbox.take()
             if isinstance(row, ApiError):
-                with naming(f"{name}[{number}]"):
+                with naming(f"{name}[{number}]", None):
                     raise row
             rows.append(row)
     return finite(np.stack(rows))

@@ -42,9 +42,11 @@ class Task(ABC):
 
 
 @contextmanager
-def naming(row: str) -> Iterator[None]:
-    """What is refused within the block is told of this row, as prompt[1]."""
+def naming(row: str, param: str | None) -> Iterator[None]:
+    """What is wrong with `param` within the block is told of this row, as prompt[1]."""
     try:
         yield
     except (RequestError, ImageError) as error:
+        if error.param != param:
+            raise
         raise type(error)(f"{row}: {error.message}", row) from error

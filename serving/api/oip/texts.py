@@ -14,10 +14,9 @@ from serving.api.oip.task import Task, naming
 from serving.api.oip.tensors import Tensor
 from serving.api.oip.wire import Call, Interface
 from serving.api.requests import explain
-from serving.api.routes import LONG_PROMPTS, SEED_BITS, check_length, text_bytes
+from serving.api.routes import LONG_PROMPTS, SEED_BITS, generation, text_bytes
 from serving.api.schemas import MAX_INT, GenerateRequest
 from serving.api.together import Together
-from serving.engines.detokenize import Transcript
 from serving.engines.text import Generation, TextEngine
 from serving.errors import RequestError
 from serving.models.load import TextModel
@@ -69,23 +68,9 @@ class Texts(Task):
             raise RequestError("texts have no classes: leave classification out", "outputs")
         prompts = _prompts(call.input)
         body = _as_generate(prompts[0], call.parameters)
-        max_tokens = body.max_tokens or self._service.settings.default_max_tokens
-        check_length(max_tokens, self._service.settings)
         seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
         seeds = [(seed + row) % (MAX_INT + 1) for row in range(len(prompts))]
-        jobs = [
-            Generation(
-                ids,
-                Transcript(self._model.tokenizer.stream(), body.stop),
-                body.sampling(own),
-                max_tokens,
-                request.state.arrived_s,
-                request.state.request_id,
-            )
-            for ids, own in zip(
-                await run_in_threadpool(_token_ids, self._model, prompts), seeds, strict=True
-            )
-        ]
+        jobs = await run_in_threadpool(self._jobs, body, prompts, seeds, request)
         self._service.submit(self._engine, *jobs)
         texts = await Together(jobs).wholes(request.receive)
         return [
@@ -95,6 +80,21 @@ class Texts(Task):
             Tensor.of(COMPLETION_TOKENS, np.array([job.tokens for job in jobs], np.int64)),
             Tensor.of(SEED, np.array(seeds, np.int64)),
         ]
+
+    def _jobs(
+        self,
+        body: GenerateRequest,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        request: Request,
+    ) -> list[Generation]:
+        """Raises RequestError."""
+        jobs: list[Generation] = []
+        for row, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+            own = body.model_copy(update={PROMPT: prompt})
+            with naming(f"{PROMPT}[{row}]", PROMPT):
+                jobs.append(generation(own, self._model, self._service.settings, seed, request))
+        return jobs
 
 
 def _prompts(tensor: Tensor) -> list[str]:
@@ -116,12 +116,3 @@ def _as_generate(prompt: str, parameters: dict[str, Any]) -> GenerateRequest:
         return GenerateRequest.model_validate({PROMPT: prompt, **parameters})
     except ValidationError as error:
         raise explain(error) from error
-
-
-def _token_ids(model: TextModel, prompts: Sequence[str]) -> list[list[int]]:
-    """Raises RequestError."""
-    found: list[list[int]] = []
-    for number, prompt in enumerate(prompts):
-        with naming(f"{PROMPT}[{number}]"):
-            found.append(model.encode(prompt))
-    return found

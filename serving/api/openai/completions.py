@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 from luminanet.tokenizer import Tokenizer
 from serving.api.openai import errors
 from serving.api.openai.schemas import Choice, Completion, Logprobs
-from serving.api.streaming import DONE, HEADERS, HEARTBEAT, rounded, watched
-from serving.api.together import Together, joined
+from serving.api.streaming import DONE, HEADERS, HEARTBEAT, joined, rounded, watched
+from serving.api.together import Together
 from serving.api.tokens import token_text
 from serving.engines.text import Piece
 from serving.errors import ApiError

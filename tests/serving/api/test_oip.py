@@ -4,6 +4,8 @@ import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -398,6 +400,33 @@ def test_a_request_that_takes_too_long_is_a_504(models: Models) -> None:
     ):
         client.infer(TEXT, [given("prompt", [b"a", b"a"])], parameters=endless)
     assert late.value.status() == "504"
+
+
+def test_without_a_key_probes_alone_are_answered(models: Models, tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_text(f"{sha256(b'the key').hexdigest()}  somebody\n")
+    with (
+        running(models, api_keys_file=tmp_path / "keys.txt") as server,
+        connected(server) as client,
+    ):
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert not client.is_model_ready(TEXT)
+        with pytest.raises(InferenceServerException, match="this server needs a key") as refused:
+            client.infer(TEXT, [given("prompt", [b"a"])])
+        with_key = {"Authorization": "Bearer the key"}
+        sent = [given("prompt", [b"a"])]
+        assert client.infer(TEXT, sent, parameters=CALM, headers=with_key).as_numpy("text").size
+    assert refused.value.status() == "401"
+
+
+def test_a_fault_of_ours_is_told_without_details(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(models) as server, connected(server) as client:
+        monkeypatch.setattr(server.service, "text", lambda _: 1 / 0)
+        with pytest.raises(InferenceServerException, match="the server failed") as failed:
+            client.get_model_metadata(TEXT)
+    assert failed.value.status() == "500"
 
 
 def test_what_is_not_of_the_protocol_is_still_told_in_its_words(models: Models) -> None:
