@@ -352,8 +352,8 @@ def test_a_client_that_leaves_takes_all_its_texts_along(models: Models) -> None:
         backend.gate.set()
         cancelled = {"finish_reason": "cancelled", **LABELS}
         wait_until(lambda: server.metric("requests_finished_total", **cancelled) == 3)
-        failed = server.client.get(f"/v2/models/{TEXT}/stats").json()["model_stats"][0]
-        assert failed["inference_stats"]["fail"]["count"] == 1
+        with connected(server) as client:
+            wait_until(lambda: stats(client, TEXT)["inference_stats"]["fail"]["count"] == 1)
 
 
 def test_a_client_that_leaves_takes_all_its_pictures_along(models: Models) -> None:
