@@ -57,7 +57,8 @@ def read_image(data: bytes, max_pixels: int) -> NDArray[np.float32]:
 
 def unit(levels: NDArray[Any]) -> NDArray[np.float32]:
     """Levels of 0 to 255 -> 0..1, as networks take them."""
-    return levels / np.float32(255)
+    scaled: NDArray[np.float32] = np.divide(levels, 255, dtype=np.float32)
+    return scaled
 
 
 def claimed_pixels(data: bytes, max_pixels: int) -> int:

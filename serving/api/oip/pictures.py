@@ -72,15 +72,15 @@ class Pictures(Task):
 
 def _classes(outputs: Sequence[Asked], most: int) -> int | None:
     """How many of the best classes are asked for. Raises RequestError."""
-    asked = [output for output in outputs if output.classes is not None]
-    for output in asked:
-        if output.name != PROBABILITIES or output.classes > most:
+    found = None
+    for name, classes in ((output.name, output.classes) for output in outputs):
+        if classes is not None and (name != PROBABILITIES or classes > most):
             raise RequestError(
-                f"classification is {output.classes} of {output.name}: ask for 1 to {most} of "
-                f"{PROBABILITIES}",
+                f"classification is {classes} of {name}: ask for 1 to {most} of {PROBABILITIES}",
                 "outputs",
             )
-    return asked[0].classes if asked else None
+        found = found or classes
+    return found
 
 
 def _pictures(tensor: Tensor) -> list[bytes | Pixels]:

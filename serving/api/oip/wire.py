@@ -115,8 +115,8 @@ def _check_marks(body: bytes, size: int) -> None:
     for mark, most in MOST.items():
         if body.count(mark, 0, size) > most:
             raise RequestError(
-                f"the JSON has more than {most} of the mark {mark.decode()} : send the data as "
-                f"bytes, with binary_data_size and {HEADER}"
+                f"the JSON has the mark {mark.decode()} more than {most} times: send the data as "
+                f"bytes behind it, with binary_data_size and {HEADER}"
             )
 
 
@@ -181,15 +181,16 @@ def _outputs(given: InferRequest, binary: bool, interface: Interface) -> list[As
     names = [tensor.name for tensor in interface.outputs]
     if not given.outputs:
         return [Asked(name, binary, None) for name in names]
-    if len(given.outputs) > len(names):
-        raise RequestError(f"more outputs are asked for than there are: {', '.join(names)}")
     asked: list[Asked] = []
     for number, item in enumerate(given.outputs):
         output = checked(item, RequestedOutput, f"outputs[{number}]")
         if output.name not in names:
             raise RequestError(
-                f"there is no output {output.name[:64]!r}: there are {', '.join(names)}", "outputs"
+                f"there is no output {output.name[:64]!r}, or it is asked for twice: there are "
+                f"{', '.join(tensor.name for tensor in interface.outputs)}",
+                "outputs",
             )
+        names.remove(output.name)
         how = checked(output.parameters, OutputParameters, f"outputs[{number}].parameters")
         as_bytes = binary if how.binary_data is None else how.binary_data
         asked.append(Asked(output.name, as_bytes, how.classification))

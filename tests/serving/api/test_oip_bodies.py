@@ -4,11 +4,14 @@ told in its words, and costs no more than what is right."""
 import base64
 import json
 import tracemalloc
+from contextlib import suppress
 from typing import Any
 
 import httpx
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies
 
 from luminanet.artifact.manifest import Family, Manifest, Task
 from serving.api.oip import wire
@@ -200,9 +203,12 @@ def test_a_tensor_that_does_not_fit_is_refused(
         ({"inputs": None}, "inputs: input should be a valid list"),
         ({"id": 7}, "id: input should be a valid string"),
         ({"id": "x" * 257}, "id: string should have at most 256 characters"),
-        ({"outputs": [{"name": "logits"}]}, "there is no output 'logits': there are probabilities"),
+        (
+            {"outputs": [{"name": "logits"}]},
+            "there is no output 'logits', or it is asked for",
+        ),
         ({"outputs": [{}]}, "outputs[0]: name: field required"),
-        ({"outputs": [{"name": "label"}] * 9}, "more outputs are asked for than there are"),
+        ({"outputs": [{"name": "label"}] * 2}, "no output 'label', or it is asked for twice"),
         (
             {"outputs": [{"name": "label", "parameters": {"classification": 2}}]},
             "classification is 2 of label: ask for 1 to 10 of probabilities",
@@ -367,7 +373,7 @@ def test_as_many_values_as_there_may_be_cost_little(field: str, item: str, count
 
 @pytest.mark.parametrize("mark", ',[{"')
 def test_more_values_than_there_may_be_are_refused_before_they_are_read(mark: str) -> None:
-    with pytest.raises(RequestError, match="send the data as bytes"):
+    with pytest.raises(RequestError, match="send the data as bytes behind it"):
         read(mark.encode() * (wire.MOST[mark.encode()] + 1))
 
 
@@ -376,3 +382,56 @@ def test_ten_pictures_of_pixels_fit_into_json() -> None:
     tensor = images(shape=list(pixels.shape), data=pixels.tolist())
     call = read(json.dumps({"inputs": [tensor]}, indent=1).encode())
     assert np.array_equal(call.input.elements, pixels)
+
+
+# ---------------------------------------------------------------------- anything
+
+JSONS = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats()
+    | strategies.text(),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner),
+    max_leaves=5,
+)
+PLACES = (
+    ("id",),
+    ("parameters",),
+    ("parameters", "binary_data_output"),
+    ("inputs",),
+    ("inputs", 0),
+    *(("inputs", 0, name) for name in ("name", "datatype", "shape", "data", "parameters")),
+    ("inputs", 0, "parameters", "binary_data_size"),
+    ("inputs", 0, "shape", 0),
+    ("inputs", 0, "data", 0),
+    ("outputs",),
+    ("outputs", 0),
+    ("outputs", 0, "name"),
+    ("outputs", 0, "parameters", "classification"),
+)
+
+
+@hypothesis.given(place=strategies.sampled_from(PLACES), value=JSONS)
+def test_whatever_stands_in_a_place_is_read_or_refused(place: Any, value: Any) -> None:
+    body: Any = {
+        "id": "1",
+        "parameters": {},
+        "inputs": [files(parameters={})],
+        "outputs": [{"name": "label", "parameters": {}}],
+    }
+    *way, last = place
+    part = body
+    for step in way:
+        part = part[step]
+    part[last] = value
+    with suppress(ApiError):
+        call = read(json.dumps(body).encode())
+        assert len(call.input.elements) == call.input.shape[0]
+
+
+@hypothesis.given(rows=strategies.integers(1, 4), data=strategies.binary(max_size=40))
+def test_whatever_bytes_come_are_elements_or_refused(rows: int, data: bytes) -> None:
+    with suppress(ApiError):
+        elements = bytes_elements(memoryview(data), [rows], "prompt")
+        assert b"".join(map(counted, elements)) == data
