@@ -4,6 +4,7 @@ Reading order, from the edge inwards and out again:
 
     __main__     command line: settings, socket, models, app, server
     settings     every knob, from flags and LUMINANET_* variables
+    keys         API keys, as hashes
     models/      artifact directory -> models: which graphs, which bytes, which interface
     runtimes/    the narrow door to onnxruntime and TensorRT
     service      an engine for each model, and the life of them all

@@ -35,7 +35,7 @@ from serving.errors import (
     MediaTypeError,
     ModelNotLoadedError,
 )
-from serving.models.load import ImageModel, TextModel
+from serving.models.load import ImageModel, Models, TextModel
 from serving.service import Service
 
 MODEL, MODEL_VERSION = "/models/{name}", "/models/{name}/versions/{version}"
@@ -78,7 +78,7 @@ def build_router(service: Service, version: str) -> APIRouter:
 
     async def named(request: Request, name: str) -> Task:
         _check_version(request.path_params.get("version", VERSION), name)
-        return _task(service, _model(service, name))
+        return _task(service, _model(service.models, name))
 
     Named = Annotated[Task, Depends(named)]
 
@@ -161,17 +161,18 @@ def build_router(service: Service, version: str) -> APIRouter:
     return router
 
 
-def _model(service: Service, name: str) -> ImageModel | TextModel:
-    """That with this name, or the only one of this family. Raises ModelNotLoadedError."""
-    models = service.models.all
-    found = [model for model in models if model.manifest.name == name] or [
-        model for model in models if model.manifest.family == name
+def _model(models: Models, name: str) -> ImageModel | TextModel:
+    """The artifact with this name, or the default of this family where only one task has one.
+    Raises ModelNotLoadedError."""
+    defaults = [*models.text.values(), *([models.image] if models.image else [])]
+    found = [model for model in models.all if model.manifest.name == name] or [
+        model for model in defaults if model.manifest.family == name
     ]
     if len(found) == 1:
         return found[0]
-    why = "which is not loaded here" if not found else "which several models could mean"
-    names = ", ".join(model.manifest.name for model in found or models)
-    raise ModelNotLoadedError(f"{name[:64]!r} is a name {why}: there are {names}", "model")
+    why = "may mean several models" if found else "is no model that is loaded here"
+    names = ", ".join(model.manifest.name for model in found or models.all)
+    raise ModelNotLoadedError(f"{name[:64]!r} {why}: there are {names}", "model")
 
 
 def _check_version(version: str, name: str) -> None:

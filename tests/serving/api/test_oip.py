@@ -194,7 +194,7 @@ def test_the_server_says_what_it_speaks(client: Any) -> None:
     assert client.is_server_ready()
 
 
-def test_a_model_has_the_name_of_its_artifact_or_of_its_family_where_there_is_one(
+def test_a_model_has_the_name_of_its_artifact_or_of_its_family_where_that_is_one(
     client: Any,
 ) -> None:
     assert client.is_model_ready(TEXT)
@@ -206,7 +206,7 @@ def test_a_model_has_the_name_of_its_artifact_or_of_its_family_where_there_is_on
     assert both.value.status() == "404"
 
 
-def test_a_family_with_one_model_is_a_name(models: Models) -> None:
+def test_a_family_of_one_task_is_a_name(models: Models) -> None:
     alone = Models({Family.LUMINANET: models.text[Family.LUMINANET]}, None)
     with running(alone) as server, connected(server) as client:
         assert client.get_model_metadata("luminanet")["name"] == TEXT
