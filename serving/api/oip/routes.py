@@ -164,7 +164,7 @@ def build_router(service: Service, version: str) -> APIRouter:
 def _model(models: Models, name: str) -> ImageModel | TextModel:
     """The artifact with this name, or the default of this family where only one task has one.
     Raises ModelNotLoadedError."""
-    defaults = [*models.text.values(), *([models.image] if models.image else [])]
+    defaults = [*([models.image] if models.image else []), *models.text.values()]
     found = [model for model in models.all if model.manifest.name == name] or [
         model for model in defaults if model.manifest.family == name
     ]
