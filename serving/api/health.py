@@ -50,20 +50,6 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
-def check_live(service: Service) -> None:
-    """Raises UnavailableError."""
-    if not service.live:
-        raise UnavailableError("an engine's thread has ended: restart the server")
-
-
-def check_ready(service: Service) -> None:
-    """Raises ShuttingDownError or UnavailableError."""
-    if service.draining:
-        raise ShuttingDownError("the server is shutting down")
-    if not service.ready:
-        raise UnavailableError("the server is not ready")
-
-
 def _card(model: ImageModel | TextModel) -> ModelCard:
     manifest = model.manifest
     return ModelCard(
@@ -79,3 +65,17 @@ def _card(model: ImageModel | TextModel) -> ModelCard:
         labels=list(manifest.labels),
         figures=dict(manifest.figures or {}),
     )
+
+
+def check_live(service: Service) -> None:
+    """Raises UnavailableError."""
+    if not service.live:
+        raise UnavailableError("an engine's thread has ended: restart the server")
+
+
+def check_ready(service: Service) -> None:
+    """Raises ShuttingDownError or UnavailableError."""
+    if service.draining:
+        raise ShuttingDownError("the server is shutting down")
+    if not service.ready:
+        raise UnavailableError("the server is not ready")

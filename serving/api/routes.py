@@ -48,10 +48,10 @@ ESCAPED_BYTES = 12
 """Of a character in JSON at most: two escapes of UTF-16."""
 OTHER_BYTES = 8192
 """For all fields beside the prompt, stop strings included, and white space between them."""
-LONG_PROMPTS = 16
-"""Where a body may have several prompts, it may have as many bytes as so many of the longest."""
 SEED_BITS = 53
 """Of a seed that is chosen here: readers of JSON that hold doubles give it back whole."""
+LONG_PROMPTS = 16
+"""Where a body may have several prompts, it may have as many bytes as so many of the longest."""
 
 
 def text_bytes(models: Models, most: int) -> int:
@@ -160,13 +160,6 @@ def _classified(
     )
 
 
-def finite(probabilities: Probabilities) -> Probabilities:
-    """Raises InternalError."""
-    if not np.isfinite(probabilities).all():
-        raise InternalError("the network's answer is not finite")
-    return probabilities
-
-
 def json_answer(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(exclude_none=True), media_type=JSON)
 
@@ -175,3 +168,10 @@ def body_content(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """OpenAPI's description of a body, by media type."""
     described = {kind: {"schema": schema} for kind, schema in content.items()}
     return {"requestBody": {"required": True, "content": described}}
+
+
+def finite(probabilities: Probabilities) -> Probabilities:
+    """Raises InternalError."""
+    if not np.isfinite(probabilities).all():
+        raise InternalError("the network's answer is not finite")
+    return probabilities
