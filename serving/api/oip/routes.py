@@ -83,7 +83,9 @@ def build_router(service: Service, version: str) -> APIRouter:
     Named = Annotated[Task, Depends(named)]
 
     def told(model: ImageModel | TextModel) -> ModelStatistics:
-        return tallies[model.manifest.name].told(model, service.metrics)
+        manifest = model.manifest
+        labels = manifest.family.value, model.backend.name, manifest.task.value
+        return tallies[manifest.name].told(manifest.name, labels, service.metrics)
 
     @router.get("")
     async def server() -> ServerMetadata:

@@ -1,7 +1,7 @@
 """Counters of a model in Triton's form. Requests of this protocol are counted here, and their rows;
 what the engine did for all clients is read from what /metrics tells."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter, time
 
@@ -9,7 +9,6 @@ from prometheus_client import Histogram
 
 from serving.api.oip.schemas import VERSION, Duration, InferStatistics, ModelStatistics
 from serving.metrics.families import MODEL, Metrics
-from serving.models.load import ImageModel, TextModel
 
 
 class Tally:
@@ -34,12 +33,11 @@ class Tally:
     def answered(self, rows: int) -> None:
         self._rows += rows
 
-    def told(self, model: ImageModel | TextModel, metrics: Metrics) -> ModelStatistics:
-        manifest = model.manifest
-        labels = (manifest.family.value, model.backend.name, manifest.task.value)
+    def told(self, name: str, labels: Sequence[str], metrics: Metrics) -> ModelStatistics:
+        """`labels` of the model in `metrics`."""
         calls = _total(metrics.inference, labels)
         return ModelStatistics(
-            name=manifest.name,
+            name=name,
             version=VERSION,
             last_inference=self._last_ms,
             inference_count=self._rows,
@@ -57,7 +55,7 @@ class Tally:
         )
 
 
-def _total(family: Histogram, labels: tuple[str, ...]) -> Duration:
+def _total(family: Histogram, labels: Sequence[str]) -> Duration:
     """All that a histogram saw of a model, in every phase; it is of seconds."""
     known = set(zip(MODEL, labels, strict=True))
     sums = {"_count": 0.0, "_sum": 0.0}
