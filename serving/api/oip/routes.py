@@ -166,9 +166,9 @@ def build_router(service: Service, version: str) -> APIRouter:
 def _model(models: Models, name: str) -> ImageModel | TextModel:
     """The artifact with this name, or the default of this family where only one task has one.
     Raises ModelNotLoadedError."""
-    defaults = [*([models.image] if models.image else []), *models.text.values()]
+    defaults = (models.image, *models.text.values())
     found = [model for model in models.all if model.manifest.name == name] or [
-        model for model in defaults if model.manifest.family == name
+        model for model in defaults if model and model.manifest.family == name
     ]
     if len(found) == 1:
         return found[0]
