@@ -1,3 +1,3 @@
 """HTTP: routes, health, schemas, requests (bodies in: encoded, forms), streaming (answers out),
-middleware, access (who may ask), reference (/docs); other protocols over the same engines: openai,
-tokens."""
+together (several jobs of a client), middleware, access (who may ask), reference (/docs); other
+protocols over the same engines: openai, tokens, oip (KServe, Triton)."""

@@ -111,7 +111,7 @@ class HeadAsGet:
 
 class BodyLimit:
     """Raises BodyTooLargeError while a body is read: at once when the declared length is too large,
-    else when more bytes than allowed have come. `larger` has the paths with limits of their own."""
+    else when more bytes than allowed have come. `larger` has limits by how paths begin."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
         self._app = app
@@ -122,7 +122,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        max_bytes = self._larger.get(get_route_path(scope), self._max_bytes)
+        path = get_route_path(scope)
+        limits = (limit for start, limit in self._larger.items() if path.startswith(start))
+        max_bytes = next(limits, self._max_bytes)
         declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"")
         refused = declared.isdigit() and int(declared) > max_bytes
         received = 0

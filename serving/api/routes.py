@@ -49,6 +49,8 @@ OTHER_BYTES = 8192
 """For all fields beside the prompt, stop strings included, and white space between them."""
 SEED_BITS = 53
 """Of a seed that is chosen here: readers of JSON that hold doubles give it back whole."""
+LONG_PROMPTS = 16
+"""Where a body may have several prompts, it may have as many bytes as so many of the longest."""
 
 
 def text_bytes(models: Models, most: int) -> int:
@@ -71,7 +73,7 @@ def build_router(service: Service) -> APIRouter:
         body = await read_json(request, GenerateRequest)
         model, engine = service.text(body.model)
         seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
-        job = _generation(body, model, service.settings, seed, request)
+        job = generation(body, model, service.settings, seed, request)
         service.submit(engine, job)
         if body.stream:
             ending = {"model": body.model, "seed": seed}
@@ -114,7 +116,7 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
-def _generation(
+def generation(
     body: GenerateRequest, model: TextModel, settings: Settings, seed: int, request: Request
 ) -> Generation:
     """Raises RequestError when the prompt or max_tokens is above a limit."""
@@ -142,9 +144,8 @@ def check_length(max_tokens: int, settings: Settings) -> None:
 def _classified(
     manifest: Manifest, probabilities_N: Probabilities, top_k: int
 ) -> schemas.ClassifyResponse:
-    if not np.isfinite(probabilities_N).all():
-        raise InternalError("the network's answer is not finite")
     labels = manifest.labels
+    finite(probabilities_N)
     best = np.argsort(-probabilities_N, kind="stable")[:top_k].tolist()
     top = [
         schemas.Prediction(label=labels[i], index=i, probability=probabilities_N[i]) for i in best
@@ -166,3 +167,10 @@ def body_content(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """OpenAPI's description of a body, by media type."""
     described = {kind: {"schema": schema} for kind, schema in content.items()}
     return {"requestBody": {"required": True, "content": described}}
+
+
+def finite(probabilities: Probabilities) -> Probabilities:
+    """Raises InternalError."""
+    if not np.isfinite(probabilities).all():
+        raise InternalError("the network's answer is not finite")
+    return probabilities

@@ -13,7 +13,7 @@ The frames of a stream:
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -82,6 +82,16 @@ async def whole(job: Generation, receive: Receive) -> tuple[str, Finish, list[fl
         raise error
     logs = [log for piece in pieces for log in piece.logs]
     return "".join(piece.text for piece in pieces), finish, logs
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """One piece for several."""
+    return Piece(
+        "".join(piece.text for piece in pieces),
+        pieces[-1].finish,
+        [log for piece in pieces for log in piece.logs],
+        [token for piece in pieces for token in piece.ids],
+    )
 
 
 class EventStream(Response):

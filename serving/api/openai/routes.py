@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from luminanet.artifact.manifest import Family
-from serving.api.openai.completions import Answer, CompletionStream, Together, TokenLogs
+from serving.api.openai.completions import Answer, CompletionStream, TokenLogs
 from serving.api.openai.errors import OpenAIRoute, error_answers
 from serving.api.openai.schemas import (
     Completion,
@@ -19,6 +19,7 @@ from serving.api.openai.schemas import (
 from serving.api.requests import JSON, read_json
 from serving.api.routes import SEED_BITS, body_content, check_length
 from serving.api.schemas import MAX_INT, described
+from serving.api.together import Together
 from serving.engines.detokenize import Transcript
 from serving.engines.text import Generation, TextEngine
 from serving.errors import ModelNotLoadedError, RequestError
@@ -26,8 +27,6 @@ from serving.models.load import TextModel
 from serving.service import Service
 
 COMPLETIONS = "/v1/completions"
-LONG_PROMPTS = 16
-"""The body may have as many bytes as so many of the longest prompts."""
 CHUNKS = {
     "description": "The texts; with `stream: true` as server-sent events, of which each has the "
     "new text of one choice",

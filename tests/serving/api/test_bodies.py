@@ -35,6 +35,7 @@ def items(item: str, size: int = SIZE) -> str:
     return ",".join([item] * (size // (len(item) + 1)))
 
 
+TENSOR = {"name": "prompt", "datatype": "BYTES", "shape": [1], "data": ["a"]}
 WRONG = {
     "numbers": f'{{"prompt":"a","image":"aaaa","stop":[{items("0")}]}}',
     "strings": f'{{"prompt":"a","image":"aaaa","stop":[{items(chr(34) * 2)}]}}',
@@ -130,6 +131,7 @@ def test_null_gives_the_same_answer_as_nothing(server: Running, schema: type[Bod
         "GenerateRequest": ("/generate", {"prompt": "a", "max_tokens": 2, "seed": 1}),
         "ClassifyRequest": ("/classify", {"image": base64.b64encode(png()).decode()}),
         "CompletionRequest": ("/v1/completions", {"prompt": "a", "max_tokens": 2, "seed": 1}),
+        "InferRequest": ("/v2/models/gpt2/infer", {"inputs": [TENSOR], "parameters": {"seed": 1}}),
         "TokenizeRequest": ("/tokenize", {"prompt": "a"}),
         "DetokenizeRequest": ("/detokenize", {"tokens": [1]}),
     }

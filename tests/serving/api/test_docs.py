@@ -14,6 +14,11 @@ from tests.serving.helpers import Running, running
 
 PATHS = {"/generate", "/classify", "/models", "/metrics", "/tokenize", "/detokenize"}
 OPENAI = {"/v1/completions", "/v1/models", "/v1/models/{model}"}
+MODEL, VERSION = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+OIP = {
+    *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index"),
+    *(path + end for path in (MODEL, VERSION) for end in ("", "/ready", "/stats", "/infer")),
+}
 HEALTH = {"/health/live", "/health/ready", "/health/startup"}
 
 
@@ -64,7 +69,7 @@ def test_head_of_what_is_posted_is_a_405(server: Running, path: str) -> None:
 
 
 def test_every_endpoint_is_described(api: Any) -> None:
-    assert set(api["paths"]) == PATHS | OPENAI | HEALTH
+    assert set(api["paths"]) == PATHS | OPENAI | OIP | HEALTH
     for path in api["paths"].values():
         for operation in path.values():
             assert operation["description"]
