@@ -13,6 +13,7 @@ from luminanet.untrusted import line
 from serving.engines import selftest
 from serving.engines.engine import Engine, Job
 from serving.engines.images import ImageBatch, ImageEngine
+from serving.engines.opened import OpenCaches, Opened, OpenWindows
 from serving.engines.sequences import GROUPS, Caches, Sequences, Windows, rows_agree, warm_up
 from serving.engines.text import Generation, TextEngine
 from serving.errors import ModelNotLoadedError
@@ -174,7 +175,13 @@ def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> Text
     told.limits(size, settings.queue_limit)
     told.proved(ratios)
     return TextEngine(
-        manifest.family.value, sequences, manifest.end_id, size, settings.queue_limit, told
+        manifest.family.value,
+        sequences,
+        _opened(model, size),
+        manifest.end_id,
+        size,
+        settings.queue_limit,
+        told,
     )
 
 
@@ -195,6 +202,12 @@ def _rows(model: TextModel, size: int, group: int) -> Sequences:
     if model.prompts is None:
         return Windows(model.backend, manifest, size, steps, group)
     return Caches(model.backend, model.prompts, manifest, size, steps, group)
+
+
+def _opened(model: TextModel, size: int) -> Opened:
+    state = OpenWindows if model.prompts is None else OpenCaches
+    manifest, alone = model.manifest, model.how.reproducible
+    return Opened(state(model.opened, manifest, size, alone), manifest.context)
 
 
 def _plain_rows(model: TextModel, size: int) -> Sequences:

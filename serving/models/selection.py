@@ -64,6 +64,11 @@ def drawing(artifact: Artifact, how: How) -> Entries:
     return of_one_row(found) if how.reproducible else found
 
 
+def opening(artifact: Artifact, how: How) -> Entries:
+    """The graph that gives the logits of texts to who asks for them: one for all batch sizes."""
+    return of_one_row(logits(artifact, how))
+
+
 def reading(artifact: Artifact, how: How) -> Entries:
     """The graph that reads prompts: of those that draw the one of the fewest tokens a call, for a
     single row."""

@@ -19,12 +19,20 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from luminanet.sampling import Token
 from luminanet.tokenizer import Tokenizer
 from serving.api.openai import errors
 from serving.api.openai.schemas import Choice, Completion, Logprobs
 from serving.api.schemas import Usage
-from serving.api.streaming import DONE, HEADERS, HEARTBEAT, rounded, watched
-from serving.api.tokens import token_text
+from serving.api.streaming import (
+    DONE,
+    HEADERS,
+    HEARTBEAT,
+    joined,
+    rounded,
+    token_text,
+    watched,
+)
 from serving.engines.engine import failure
 from serving.engines.text import Generation, Piece
 from serving.errors import ApiError
@@ -80,17 +88,31 @@ class Together:
 class TokenLogs:
     """Pieces of one text -> what OpenAI tells of their tokens."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, top: bool = False) -> None:
+        """`top`: whether the pieces have the most likely tokens as well."""
+        self._tokenizer, self._top = tokenizer, top
         self._stream = tokenizer.stream()
         self._offset = 0
 
     def take(self, piece: Piece) -> Logprobs:
+        names = [token_text(self._tokenizer, token) for token in piece.ids]
+        logs = rounded(piece.logs)
+        tops = None
+        if self._top:
+            tops = [self._named(*one) for one in zip(names, logs, piece.tops, strict=True)]
         return Logprobs(
-            tokens=[token_text(self._tokenizer, token) for token in piece.ids],
-            token_logprobs=rounded(piece.logs),
+            tokens=names,
+            token_logprobs=logs,
             text_offset=list(self._offsets(piece.ids)),
+            top_logprobs=tops,
         )
+
+    def _named(self, name: str, log: float | None, top: Sequence[Token]) -> dict[str, float] | None:
+        if log is None:
+            return None
+        ids, logs = zip(*top, strict=True)
+        names = [token_text(self._tokenizer, token) for token in ids]
+        return {**dict(zip(names, rounded(logs), strict=True)), name: log}
 
     def _offsets(self, ids: Sequence[int]) -> Iterator[int]:
         for token in ids:
@@ -127,17 +149,8 @@ class Answer:
             async for new in news:
                 for index, piece in new:
                     parts[index].append(piece)
-        choices = [self.choice(index, _joined(pieces)) for index, pieces in enumerate(parts)]
+        choices = [self.choice(index, joined(pieces)) for index, pieces in enumerate(parts)]
         return Completion(**self.head, choices=choices, usage=self.together.usage())
-
-
-def _joined(pieces: Sequence[Piece]) -> Piece:
-    return Piece(
-        "".join(piece.text for piece in pieces),
-        pieces[-1].finish,
-        [log for piece in pieces for log in piece.logs],
-        [token for piece in pieces for token in piece.ids],
-    )
 
 
 class CompletionStream(Response):
