@@ -192,17 +192,17 @@ def log_softmax(logits_V: Array) -> Array:
 
 
 def kept(weights_V: Array, sampling: Sampling) -> NDArray[np.bool_]:
-    """Which tokens may be drawn, [V]."""
-    highest = weights_V.max()
-    kept_V = weights_V >= sampling.min_p * highest
+    """Which tokens may be drawn, [V]: those that weigh no less than the lightest that all keep."""
+    least = sampling.min_p * weights_V.max()
     if sampling.top_k > 0 or sampling.top_p < 1:
         falling = np.sort(weights_V)[::-1]
-        heavier = np.searchsorted(-falling, -weights_V, side="left")  # tokens with more weight
-        by_k = heavier < sampling.top_k if sampling.top_k > 0 else np.ones(len(weights_V), bool)
-        above = np.concatenate([[0.0], falling.cumsum()])[heavier]
-        by_p = above < sampling.top_p * weights_V[by_k].sum() if sampling.top_p < 1 else by_k
-        kept_V &= by_k & by_p
-    return np.asarray(kept_V | (weights_V == highest))
+        by_k = falling[min(sampling.top_k or len(falling), len(falling)) - 1]
+        least = max(least, by_k)
+        if sampling.top_p < 1:
+            limit = sampling.top_p * falling[falling >= by_k].sum()
+            reached = np.searchsorted(falling.cumsum(), limit)
+            least = max(least, falling[min(reached, len(falling) - 1)])
+    return np.asarray(weights_V >= least)
 
 
 def draw(weights_V: Array, kept_V: NDArray[np.bool_], seed: int, position: int) -> int:

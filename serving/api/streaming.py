@@ -126,7 +126,7 @@ class Telling:
     def _listed(self, top: Sequence[Token]) -> list[dict[str, Any]]:
         texts = [token_text(self.tokenizer, token.id) for token in top]
         return [
-            TopToken(id=token.id, token=text, logprob=_round(token.log_probability)).model_dump()
+            TopToken(id=token.id, token=text, logprob=round_log(token.log_probability)).model_dump()
             for token, text in zip(top, texts, strict=True)
         ]
 
@@ -188,11 +188,11 @@ def token_usage(job: Generation) -> Usage:
 
 
 def rounded(logs: Iterable[float | None]) -> list[float | None]:
-    """Log-probabilities to the digits that float32 holds."""
-    return [None if log is None else _round(log) for log in logs]
+    return [None if log is None else round_log(log) for log in logs]
 
 
-def _round(log: float) -> float:
+def round_log(log: float) -> float:
+    """To the digits that float32 holds."""
     return round(log, 6)
 
 

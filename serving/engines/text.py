@@ -15,7 +15,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Protocol
 
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling, Token
@@ -26,8 +26,6 @@ from serving.engines.sequences import Sequences
 from serving.metrics.families import TextMetrics
 
 log = logging.getLogger("luminanet.engine")
-
-S = TypeVar("S", Sequences, Opened)
 
 PROMPT_TOKENS = 256
 """Of prompts that are computed between two calls; the last of them may go beyond. So running texts
@@ -104,11 +102,15 @@ class Replay(Generation):
     replay = True
 
 
-class Places(Generic[S]):
-    """Sequences and whose they are: row i belongs to `jobs[i]`, and the rows stay compact."""
+class Movable(Protocol):
+    def move(self, source: int, target: int) -> None: ...
 
-    def __init__(self, sequences: S) -> None:
-        self.sequences = sequences
+
+class Places:
+    """Whose the rows of sequences are: row i belongs to `jobs[i]`, and they stay compact."""
+
+    def __init__(self, sequences: Movable) -> None:
+        self._sequences = sequences
         self.jobs: list[Generation] = []
 
     def leave(self, row: int) -> Generation:
@@ -116,7 +118,7 @@ class Places(Generic[S]):
         job, last = self.jobs[row], self.jobs.pop()
         if last is not job:
             self.jobs[row] = last
-            self.sequences.move(len(self.jobs), row)
+            self._sequences.move(len(self.jobs), row)
         return job
 
 
@@ -134,17 +136,18 @@ class TextEngine(Engine[Generation]):
         metrics: TextMetrics,
     ) -> None:
         super().__init__(name, max_batch, queue_limit, metrics)
-        self._plain, self._opened = Places(sequences), Places(opened)
+        self._sequences, self._opened = sequences, opened
+        self._plain_rows, self._opened_rows = Places(sequences), Places(opened)
         self._end_id = end_id
         self._text_metrics = metrics
         self._uncounted = metrics.apart()
 
     def room(self, prompt: int) -> int:
         """How many tokens can follow a prompt of so many."""
-        return self._plain.sequences.room(prompt)
+        return self._sequences.room(prompt)
 
     def _step(self) -> None:
-        for places in self._all:
+        for places in self._places:
             jobs = enumerate(places.jobs)
             self._leave(places, [(row, job.leaving) for row, job in jobs if job.leaving])
         computed = 0
@@ -155,19 +158,19 @@ class TextEngine(Engine[Generation]):
                 self._end(self._running.pop(), Finish.LENGTH)
             else:
                 computed += self._join(job)
-        if self._plain.jobs:
+        if self._plain_rows.jobs:
             self._advance()
-        if self._opened.jobs:
+        if self._opened_rows.jobs:
             self._advance_opened()
 
     @property
-    def _all(self) -> tuple[Places[Any], ...]:
-        return self._plain, self._opened
+    def _places(self) -> tuple[Places, Places]:
+        return self._plain_rows, self._opened_rows
 
     def _join(self, job: Generation) -> int:
         """Starts the last of `_running`. Returns how many tokens were computed for that."""
         begun_s = perf_counter()
-        places: Places[Any] = self._opened if job.opened else self._plain
+        places = self._opened_rows if job.opened else self._plain_rows
         try:
             computed = self._start(job)
         except Exception:
@@ -185,39 +188,39 @@ class TextEngine(Engine[Generation]):
     def _start(self, job: Generation) -> bool:
         """Gives it a row. Returns whether its prompt was computed."""
         if job.opened:
-            row = len(self._opened.jobs)
-            return self._opened.sequences.join(row, job.prompt, job.sampling, job.wish)
-        return self._plain.sequences.join(len(self._plain.jobs), job.prompt, job.sampling)
+            row = len(self._opened_rows.jobs)
+            return self._opened.join(row, job.prompt, job.sampling, job.wish)
+        return self._sequences.join(len(self._plain_rows.jobs), job.prompt, job.sampling)
 
     def _told(self, *jobs: Generation) -> TextMetrics:
         """Where it is counted what is computed for these jobs: of replays alone, nowhere."""
         return self._uncounted if all(job.replay for job in jobs) else self._text_metrics
 
     def _advance(self) -> None:
-        jobs = self._plain.jobs
+        jobs = self._plain_rows.jobs
         begun_s = perf_counter()
-        drawn = self._plain.sequences.draw(len(jobs), quick=any(not job.tokens for job in jobs))
+        drawn = self._sequences.draw(len(jobs), quick=any(not job.tokens for job in jobs))
         self._time_call(jobs, begun_s)
         both = zip(drawn.ids_BK.tolist(), drawn.logs_BK.tolist(), strict=True)
         self._accept(
-            self._plain,
+            self._plain_rows,
             [self._take(job, *row) for job, row in zip(jobs, both, strict=True)],
         )
 
     def _advance_opened(self) -> None:
-        jobs = self._opened.jobs
+        jobs = self._opened_rows.jobs
         begun_s = perf_counter()
-        told = self._opened.sequences.draw(len(jobs))
+        told = self._opened.draw(len(jobs))
         self._time_call(jobs, begun_s)
         pieces = [self._hear(job, one) for job, one in zip(jobs, told, strict=True)]
-        self._accept(self._opened, pieces)
+        self._accept(self._opened_rows, pieces)
 
     def _time_call(self, jobs: Sequence[Generation], begun_s: float) -> None:
         told = self._told(*jobs)
         told.decode.observe(perf_counter() - begun_s)
         told.batch_size.observe(len(jobs))
 
-    def _accept(self, places: Places[Any], pieces: Sequence[Piece]) -> None:
+    def _accept(self, places: Places, pieces: Sequence[Piece]) -> None:
         """Posts what every row drew, and lets finished rows leave."""
         now_s, rows = perf_counter(), len(pieces)
         both = zip(places.jobs, pieces, strict=True)
@@ -296,7 +299,7 @@ class TextEngine(Engine[Generation]):
         if piece.text or piece.logs:
             self._post(job, piece)
 
-    def _leave(self, places: Places[Any], ended: list[tuple[int, Finish]]) -> None:
+    def _leave(self, places: Places, ended: list[tuple[int, Finish]]) -> None:
         """Lets rows (rising) go."""
         for row, reason in reversed(ended):
             job = places.leave(row)
@@ -304,7 +307,7 @@ class TextEngine(Engine[Generation]):
             self._end(job, reason)
 
     def _end_running(self, reason: Finish) -> None:
-        for places in self._all:
+        for places in self._places:
             places.jobs.clear()
         super()._end_running(reason)
 

@@ -29,6 +29,7 @@ from serving.api.streaming import (
     HEADERS,
     HEARTBEAT,
     joined,
+    round_log,
     rounded,
     token_text,
     watched,
@@ -110,9 +111,8 @@ class TokenLogs:
     def _named(self, name: str, log: float | None, top: Sequence[Token]) -> dict[str, float] | None:
         if log is None:
             return None
-        ids, logs = zip(*top, strict=True)
-        names = [token_text(self._tokenizer, token) for token in ids]
-        return {**dict(zip(names, rounded(logs), strict=True)), name: log}
+        named = {token_text(self._tokenizer, one.id): round_log(one.log_probability) for one in top}
+        return named | {name: log}
 
     def _offsets(self, ids: Sequence[int]) -> Iterator[int]:
         for token in ids:

@@ -243,7 +243,7 @@ def test_a_prompt_whose_logits_are_no_numbers_ends_its_request_alone(
 ) -> None:
     model = models.text[family]
     one = bench(model, end_id=-1)
-    opened = one.engine._opened.sequences
+    opened = one.engine._opened
     logits = opened._state.logits
 
     def broken(rows: int) -> Any:
@@ -251,7 +251,7 @@ def test_a_prompt_whose_logits_are_no_numbers_ends_its_request_alone(
         found[0] = np.nan
         return found
 
-    opened._state.logits = broken  # type: ignore[method-assign]
+    opened._state.logits = broken
     first = submit(one, model, [1, 2, 3], wish=Wish(prompt=True))
     second = submit(one, model, [1, 2, 3], wish=Wish(prompt=True))
     plain = submit(one, model, [1, 2, 3])
@@ -267,7 +267,7 @@ def test_a_cancelled_prompt_leaves_before_it_is_read_to_its_end(models: Models) 
     model = models.text[Family.GPT2]
     one = bench(model, end_id=-1)
     job = submit(one, model, [1] * 20, wish=Wish(prompt=True))
-    state = one.engine._opened.sequences._state
+    state = one.engine._opened._state
     logits, calls = state.logits, []
 
     def counted(rows: int) -> Any:
@@ -276,7 +276,7 @@ def test_a_cancelled_prompt_leaves_before_it_is_read_to_its_end(models: Models) 
             job.cancel()
         return logits(rows)
 
-    state.logits = counted  # type: ignore[method-assign]
+    state.logits = counted
     with one:
         (piece,) = one.pieces(job)
     assert piece.finish is Finish.CANCELLED
@@ -286,7 +286,7 @@ def test_a_cancelled_prompt_leaves_before_it_is_read_to_its_end(models: Models) 
 def test_a_failing_step_ends_all_rows_and_the_next_requests_begin_anew(models: Models) -> None:
     model = models.text[Family.LUMINANET]
     one = bench(model, end_id=-1)
-    state = one.engine._opened.sequences._state
+    state = one.engine._opened._state
     logits = state.logits
 
     def fails_once(_: int) -> Any:
