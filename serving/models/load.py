@@ -23,7 +23,7 @@ from luminanet.tokenizer import Tokenizer
 from luminanet.topology import Topology
 from luminanet.untrusted import line
 from serving.errors import RequestError
-from serving.models.selection import How, drawing, load_graphs, logits, opening, reading
+from serving.models.selection import How, drawing, load_graphs, logits, reading
 from serving.runtimes.backend import Backend
 
 log = logging.getLogger("luminanet.models")
@@ -59,14 +59,12 @@ class TextModel:
     manifest: Manifest
     backend: Backend
     """The graphs that draw tokens."""
-    opened: Backend
-    """The graph that gives logits."""
     tokenizer: Tokenizer
     longest_token: int
     """Characters that one token can stand for at most."""
     how: How
     graphs: Mapping[str, Backend]
-    """All of these by file, to be tried one by one (engines/selftest.py)."""
+    """Those of `backend` and `prompts` by file, to be tried one by one (engines/selftest.py)."""
     probes: Probes
     prompts: Backend | None = None
     """GPT-2: the graph that reads prompts, which may be one of those that draw."""
@@ -201,17 +199,14 @@ def _load_text(artifact: Artifact, how: How) -> TextModel:
         )
     longest = max(len(tokenizer.decode([token])) for token in range(tokenizer.vocab_size))
     graphs, backend = load_graphs(artifact, drawing(artifact, how), how)
-    more, opened = load_graphs(artifact, opening(artifact, how), how)
-    graphs, prompts = {**graphs, **more}, None
+    prompts = None
     if manifest.family is Family.GPT2:
         (reader,) = entries = reading(artifact, how)
         if reader not in graphs:
             graphs = {**load_graphs(artifact, entries, how).graphs, **graphs}
         prompts = graphs[reader]
     asked, drawn = read_probes(artifact), _topology(artifact)
-    return TextModel(
-        manifest, backend, opened, tokenizer, longest, how, graphs, asked, prompts, drawn
-    )
+    return TextModel(manifest, backend, tokenizer, longest, how, graphs, asked, prompts, drawn)
 
 
 def _tokenizer(artifact: Artifact) -> Tokenizer:

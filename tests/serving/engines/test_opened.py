@@ -13,10 +13,11 @@ from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling, choose, log_softmax
 from serving.engines.detokenize import Transcript
 from serving.engines.engine import Finish
-from serving.engines.opened import OpenCaches, Opened, OpenWindows, Wish
+from serving.engines.opened import Opened, Wish
+from serving.engines.sequences import Drawn
 from serving.engines.text import Generation
 from serving.models.load import Models, TextModel
-from serving.service import _opened, _sequences
+from serving.service import _rows
 from tests.serving.engines.test_sequences import FAMILIES, PROMPTS, WAYS, reference
 from tests.serving.helpers import Alphabet, Bench
 
@@ -24,22 +25,22 @@ BIASED = Sampling(1.0, 30, 0.95, seed=5, logit_bias={7: 4.0, 8: -100.0})
 FLOAT32 = 1e-4
 
 
-def opened(models: Models, family: Family, rows: int = 4, alone: bool = False) -> Opened:
-    model = models.text[family]
-    how = replace(model.how, reproducible=alone)
-    return _opened(replace(model, how=how), rows)
+def opened(model: TextModel, rows: int = 4, group: int = 1) -> Opened:
+    return Opened(_rows(model, rows, group, opened=True), model.manifest.context)
 
 
 def bench(model: TextModel, rows: int = 4, **options: Any) -> Bench:
-    return Bench(_sequences(model, rows), rows, opened=_opened(model, rows), **options)
+    return Bench(_rows(model, rows, 1), rows, opened=opened(model, rows), **options)
 
 
 @FAMILIES
-@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("group", [1, 2])
 def test_opened_rows_join_move_and_leave_as_the_oracle_says(
-    models: Models, family: Family, alone: bool
+    any_steps: dict[int, Models], family: Family, steps: int, group: int
 ) -> None:
-    expected, state = reference(models, family), opened(models, family, alone=alone)
+    models = any_steps[steps]
+    expected, state = reference(models, family), opened(models.text[family], group=group)
     context = models.text[family].manifest.context
     ways = (*WAYS[:3], BIASED)
     wishes = (Wish(), Wish(top=3), Wish(prompt=True), Wish(5, prompt=True))
@@ -49,7 +50,8 @@ def test_opened_rows_join_move_and_leave_as_the_oracle_says(
 
     def join(text: int) -> None:
         read = state.join(len(rows), PROMPTS[text], ways[text], wishes[text])
-        assert read == (len(PROMPTS[text]) > 1 and not wishes[text].prompt)
+        computed = family is Family.GPT2 and len(PROMPTS[text]) > 1
+        assert read == (computed and not wishes[text].prompt)
         rows.append(text)
 
     def draw() -> None:
@@ -89,7 +91,7 @@ def test_a_prompt_that_fills_the_context_is_told_to_its_last_token(
     models: Models, family: Family
 ) -> None:
     context = models.text[family].manifest.context
-    expected, state = reference(models, family), opened(models, family)
+    expected, state = reference(models, family), opened(models.text[family])
     prompt = [(5 * n) % 250 for n in range(context)]
     state.join(0, prompt, Sampling(0), Wish(prompt=True))
     for at in range(1, context):
@@ -101,33 +103,9 @@ def test_a_prompt_that_fills_the_context_is_told_to_its_last_token(
     assert (token.id, given) == (int(expected(prompt).argmax()), False)
 
 
-def test_an_opened_cache_of_few_rows_gives_the_memory_of_the_others_back(models: Models) -> None:
-    model = models.text[Family.GPT2]
-    state = OpenCaches(model.opened, model.manifest, 8, alone=False)
-    given: list[tuple[int, int]] = []
-    state._pages.give_back = lambda *rows: given.append(rows)  # type: ignore[method-assign]
-    for row in range(8):
-        state.join(row, [1, 2, 3])
-    for rows in (8, 5, 4, 2, 1, 1):
-        state.logits(rows)
-    assert given == [(4, 8), (2, 4)]
-
-
 def test_a_row_whose_logits_are_no_numbers_is_told_apart(models: Models) -> None:
-    model = models.text[Family.LUMINANET]
-    inner = OpenWindows(model.opened, model.manifest, 2, alone=False)
-
-    class Broken:
-        """The first row's logits are no numbers."""
-
-        join, push, move = inner.join, inner.push, inner.move
-
-        def logits(self, rows: int) -> Any:
-            found = inner.logits(rows).copy()
-            found[0] = np.nan
-            return found
-
-    state = Opened(Broken(), model.manifest.context)
+    state = opened(models.text[Family.LUMINANET])
+    breaks_first_row(state)
     for row in range(2):
         state.join(row, [1, 2], Sampling(0), Wish(1, prompt=True))
     for given in True, False:
@@ -135,6 +113,18 @@ def test_a_row_whose_logits_are_no_numbers_is_told_apart(models: Models) -> None
         assert (broken.token.id, broken.top, broken.given) == (NO_TOKEN, (), True)
         assert whole.token.id >= 0
         assert whole.given is given
+
+
+def breaks_first_row(state: Opened) -> None:
+    """From now on its logits are no numbers."""
+    draw = state._state.draw
+
+    def broken(rows: int, quick: bool = False) -> Drawn:
+        drawn = draw(rows, quick)
+        state._state.logits_BV[0] = np.nan
+        return drawn
+
+    state._state.draw = broken  # type: ignore[method-assign]
 
 
 # ---------------------------------------------------------------------- in the engine
@@ -243,15 +233,7 @@ def test_a_prompt_whose_logits_are_no_numbers_ends_its_request_alone(
 ) -> None:
     model = models.text[family]
     one = bench(model, end_id=-1)
-    opened = one.engine._opened
-    logits = opened._state.logits
-
-    def broken(rows: int) -> Any:
-        found = logits(rows).copy()
-        found[0] = np.nan
-        return found
-
-    opened._state.logits = broken
+    breaks_first_row(one.engine._opened)
     first = submit(one, model, [1, 2, 3], wish=Wish(prompt=True))
     second = submit(one, model, [1, 2, 3], wish=Wish(prompt=True))
     plain = submit(one, model, [1, 2, 3])
@@ -268,15 +250,15 @@ def test_a_cancelled_prompt_leaves_before_it_is_read_to_its_end(models: Models) 
     one = bench(model, end_id=-1)
     job = submit(one, model, [1] * 20, wish=Wish(prompt=True))
     state = one.engine._opened._state
-    logits, calls = state.logits, []
+    draw, calls = state.draw, []
 
-    def counted(rows: int) -> Any:
+    def counted(rows: int, quick: bool = False) -> Drawn:
         calls.append(rows)
         if len(calls) == 3:
             job.cancel()
-        return logits(rows)
+        return draw(rows, quick)
 
-    state.logits = counted
+    state.draw = counted  # type: ignore[method-assign]
     with one:
         (piece,) = one.pieces(job)
     assert piece.finish is Finish.CANCELLED
@@ -287,13 +269,13 @@ def test_a_failing_step_ends_all_rows_and_the_next_requests_begin_anew(models: M
     model = models.text[Family.LUMINANET]
     one = bench(model, end_id=-1)
     state = one.engine._opened._state
-    logits = state.logits
+    draw = state.draw
 
-    def fails_once(_: int) -> Any:
-        state.logits = logits  # type: ignore[method-assign]
+    def fails_once(rows: int, quick: bool = False) -> Drawn:
+        state.draw = draw  # type: ignore[method-assign]
         raise RuntimeError("the device is gone")
 
-    state.logits = fails_once  # type: ignore[method-assign]
+    state.draw = fails_once  # type: ignore[method-assign]
     jobs = [submit(one, model, [1], wish=wish, max_tokens=50) for wish in (Wish(), Wish(1))]
     with one:
         assert [one.pieces(job)[-1].finish for job in jobs] == [Finish.ERROR] * 2
