@@ -1,6 +1,7 @@
 """A request says everything that the sampler can be asked for, each under its own name."""
 
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from luminanet.sampling import Sampling
 from serving.api.openai.schemas import CompletionRequest
 from serving.api.schemas import GenerateRequest
 
+DOCS = Path(__file__).parents[3] / "docs/serving.md"
 SCHEMAS = (GenerateRequest, CompletionRequest)
 
 ASKED = {
@@ -28,6 +30,13 @@ def test_every_parameter_of_the_sampler_can_be_asked_for() -> None:
     assert {field.name for field in fields(Sampling)} == {*of_request, "end_id"}
     for schema in SCHEMAS:
         assert of_request <= set(schema.model_fields)
+
+
+def test_every_parameter_of_a_text_is_in_the_table_of_the_docs() -> None:
+    page = DOCS.read_text("utf-8").partition("## Parameters of a text")[2].partition("\n## ")[0]
+    names = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")][1:]
+    listed = [name.strip("|` ") for line in names for name in line.split(",")]
+    assert sorted(listed) == sorted(GenerateRequest.model_fields)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)

@@ -265,6 +265,31 @@ def test_a_cancelled_prompt_leaves_before_it_is_read_to_its_end(models: Models) 
     assert calls == [1, 1, 1]
 
 
+def test_running_texts_wait_for_one_token_of_a_prompt_at_a_time(models: Models) -> None:
+    model = models.text[Family.LUMINANET]
+    one = bench(model, end_id=-1)
+    calls: list[str] = []
+
+    def noted(sequences: Any, name: str) -> None:
+        draw = sequences.draw
+
+        def noting(*asked: Any, **options: Any) -> Any:
+            calls.append(name)
+            return draw(*asked, **options)
+
+        sequences.draw = noting
+
+    noted(one.engine._sequences, "plain")
+    noted(one.engine._opened, "opened")
+    plain = submit(one, model, [1], max_tokens=100)
+    scored = submit(one, model, [1] * 16, max_tokens=0, wish=Wish(prompt=True))
+    with one:
+        assert one.pieces(scored)[-1].finish is Finish.LENGTH
+        assert one.pieces(plain)[-1].finish is Finish.LENGTH
+    assert calls[:30] == ["plain", "opened"] * 15
+    assert set(calls[30:]) == {"plain"}
+
+
 def test_a_failing_step_ends_all_rows_and_the_next_requests_begin_anew(models: Models) -> None:
     model = models.text[Family.LUMINANET]
     one = bench(model, end_id=-1)
