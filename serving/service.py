@@ -13,6 +13,7 @@ from luminanet.untrusted import line
 from serving.engines import selftest
 from serving.engines.engine import Engine, Job
 from serving.engines.images import ImageBatch, ImageEngine
+from serving.engines.opened import Opened
 from serving.engines.sequences import GROUPS, Caches, Sequences, Windows, rows_agree, warm_up
 from serving.engines.text import Generation, TextEngine
 from serving.errors import ModelNotLoadedError
@@ -174,11 +175,17 @@ def _text_engine(model: TextModel, settings: Settings, metrics: Metrics) -> Text
     told.limits(size, settings.queue_limit)
     told.proved(ratios)
     return TextEngine(
-        manifest.family.value, sequences, manifest.end_id, size, settings.queue_limit, told
+        manifest.family.value,
+        sequences,
+        Opened(_rows(model, size, sequences.group, opened=True), manifest.context),
+        manifest.end_id,
+        size,
+        settings.queue_limit,
+        told,
     )
 
 
-def _sequences(model: TextModel, size: int) -> Sequences | None:
+def _sequences(model: TextModel, size: int) -> Windows | Caches | None:
     """Rows for a model. Where texts must be reproducible, those in the smallest groups with which
     rows agree on this machine, or None when they never do."""
     if not model.how.reproducible:
@@ -190,11 +197,11 @@ def _sequences(model: TextModel, size: int) -> Sequences | None:
     return None
 
 
-def _rows(model: TextModel, size: int, group: int) -> Sequences:
+def _rows(model: TextModel, size: int, group: int, opened: bool = False) -> Windows | Caches:
     manifest, steps = model.manifest, model.how.steps
     if model.prompts is None:
-        return Windows(model.backend, manifest, size, steps, group)
-    return Caches(model.backend, model.prompts, manifest, size, steps, group)
+        return Windows(model.backend, manifest, size, steps, group, opened)
+    return Caches(model.backend, model.prompts, manifest, size, steps, group, opened)
 
 
 def _plain_rows(model: TextModel, size: int) -> Sequences:

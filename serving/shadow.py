@@ -134,8 +134,8 @@ class Shadow:
 
     def offer(self, job: Generation) -> None:
         """A client's text of LuminaNet that was just accepted: it is replayed after its end, or
-        not, as the share says."""
-        if self._task is None or self._chance.random() >= self._share:
+        not, as the share says. One for opened rows never is: they are no measure of a pace."""
+        if self._task is None or job.opened or self._chance.random() >= self._share:
             return
         if len(self._pending) >= MOST_PENDING:
             self._counts[Outcome.SKIPPED_OVERLOADED].inc()

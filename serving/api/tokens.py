@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, FailFast, Field
 
-from luminanet.tokenizer import Tokenizer
 from serving.api.requests import JSON, read_json
 from serving.api.routes import body_content, json_answer
 from serving.api.schemas import Body, described, error_answers
+from serving.api.streaming import token_text
 from serving.service import Service
 
 ERRORS = error_answers(400, 404, 413, 415, 422)
@@ -85,12 +85,3 @@ def build_router(service: Service) -> APIRouter:
         return json_answer(DetokenizeResponse(prompt=text))
 
     return router
-
-
-def token_text(tokenizer: Tokenizer, id: int) -> str:
-    """What a token stands for; bytes that are no whole characters in OpenAI's form, bytes:\\xe2."""
-    data = tokenizer.bytes_of(id)
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)

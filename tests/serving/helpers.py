@@ -201,12 +201,20 @@ class Counting:
 class Bench:
     """A TextEngine on an event loop of its own thread: no HTTP around it."""
 
-    def __init__(self, sequences: Any, max_batch: int, queue_limit: int = 64, end_id: int = 25):
+    def __init__(
+        self,
+        sequences: Any,
+        max_batch: int,
+        queue_limit: int = 64,
+        end_id: int = 25,
+        opened: Any = None,
+    ):
         self.metrics = Metrics()
         manifest = Manifest("m", Task.GENERATION, Family.LUMINANET, "", 0, 0, context=8)
         self.engine = TextEngine(
             "luminanet",
             sequences,
+            opened,
             end_id,
             max_batch,
             queue_limit,

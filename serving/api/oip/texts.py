@@ -27,6 +27,8 @@ TEXT, FINISH, SEED = "text", "finish_reason", "seed"
 PROMPT_TOKENS, COMPLETION_TOKENS = "prompt_tokens", "completion_tokens"
 PARAMETERS = (
     "max_tokens",
+    "min_tokens",
+    "ignore_eos",
     "temperature",
     "top_k",
     "top_p",

@@ -18,12 +18,21 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from luminanet.sampling import Token
 from luminanet.tokenizer import Tokenizer
 from serving.api.openai import errors
 from serving.api.openai.schemas import Choice, Completion, Logprobs
-from serving.api.streaming import DONE, HEADERS, HEARTBEAT, joined, rounded, watched
+from serving.api.streaming import (
+    DONE,
+    HEADERS,
+    HEARTBEAT,
+    joined,
+    round_log,
+    rounded,
+    token_text,
+    watched,
+)
 from serving.api.together import Together
-from serving.api.tokens import token_text
 from serving.engines.text import Piece
 from serving.errors import ApiError
 
@@ -31,17 +40,30 @@ from serving.errors import ApiError
 class TokenLogs:
     """Pieces of one text -> what OpenAI tells of their tokens."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, top: bool = False) -> None:
+        """`top`: whether the pieces have the most likely tokens as well."""
+        self._tokenizer, self._top = tokenizer, top
         self._stream = tokenizer.stream()
         self._offset = 0
 
     def take(self, piece: Piece) -> Logprobs:
+        names = [token_text(self._tokenizer, token) for token in piece.ids]
+        logs = rounded(piece.logs)
+        tops = None
+        if self._top:
+            tops = [self._named(*one) for one in zip(names, logs, piece.tops, strict=True)]
         return Logprobs(
-            tokens=[token_text(self._tokenizer, token) for token in piece.ids],
-            token_logprobs=rounded(piece.logs),
+            tokens=names,
+            token_logprobs=logs,
             text_offset=list(self._offsets(piece.ids)),
+            top_logprobs=tops,
         )
+
+    def _named(self, name: str, log: float | None, top: Sequence[Token]) -> dict[str, float] | None:
+        if log is None:
+            return None
+        named = {token_text(self._tokenizer, one.id): round_log(one.log_probability) for one in top}
+        return named | {name: log}
 
     def _offsets(self, ids: Sequence[int]) -> Iterator[int]:
         for token in ids:

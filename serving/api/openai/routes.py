@@ -21,6 +21,7 @@ from serving.api.routes import SEED_BITS, body_content, check_length
 from serving.api.schemas import MAX_INT, described
 from serving.api.together import Together
 from serving.engines.detokenize import Transcript
+from serving.engines.opened import Wish
 from serving.engines.text import Generation, TextEngine
 from serving.errors import ModelNotLoadedError, RequestError
 from serving.models.load import TextModel
@@ -56,9 +57,10 @@ def build_router(service: Service) -> APIRouter:
         choices: all of them wait together, or the answer is a 429."""
         body = await read_json(request, CompletionRequest)
         body.check_supported()
-        check_length(body.max_tokens, service.settings)
+        check_length(body.max_tokens, body.min_tokens, body.echo, service.settings)
         _check_count(len(body.prompts) * body.n, service.settings.queue_limit)
         model, engine = _text(service, body.model)
+        model.known(list(body.logit_bias), "logit_bias")
         prompts = await run_in_threadpool(_token_ids, model, body.prompts)
         together = Together(_generations(body, model, prompts, request), body.n)
         service.submit(engine, *together.jobs)
@@ -108,14 +110,17 @@ def _generations(
     """Those of every prompt one after the other; number i has the request's seed + i."""
     seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
     each = [prompt for prompt in prompts for _ in range(body.n)]
+    wish = Wish(body.logprobs or 0, prompt=body.echo and body.logprobs is not None)
     return [
         Generation(
             prompt,
-            Transcript(model.tokenizer.stream(), body.stop),
-            body.sampling((seed + index) % (MAX_INT + 1)),
+            Transcript(model.tokenizer.stream(), body.stop, body.min_tokens),
+            body.sampling((seed + index) % (MAX_INT + 1), model.manifest.end_id),
             body.max_tokens,
             request.state.arrived_s,
             request.state.request_id,
+            wish=wish,
+            ignore_eos=body.ignore_eos,
         )
         for index, prompt in enumerate(each)
     ]
@@ -134,7 +139,7 @@ def _answer(
     echoes = [model.tokenizer.decode(j.prompt) if body.echo else "" for j in together.jobs]
     logs = None
     if body.logprobs is not None:
-        logs = [TokenLogs(model.tokenizer) for _ in together.jobs]
+        logs = [TokenLogs(model.tokenizer, body.logprobs > 0) for _ in together.jobs]
     return Answer(together, head, echoes, logs)
 
 
