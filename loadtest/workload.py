@@ -68,11 +68,11 @@ def _generate(model: str, stream: bool) -> Write:
 
 
 def _classify(draw: random.Random) -> Call:
-    return Call("/classify", *_form(_picture(draw.randrange(PICTURES))))
+    return Call("/classify", *_form(picture(draw.randrange(PICTURES))))
 
 
 @cache
-def _picture(number: int) -> bytes:
+def picture(number: int) -> bytes:
     """A PNG of a smooth pattern."""
     draw = random.Random(number)
     small = Image.frombytes("RGB", (6, 6), draw.randbytes(6 * 6 * 3))

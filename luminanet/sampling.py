@@ -1,9 +1,12 @@
-"""Logits -> one token: the oracle of the sampler that runs inside the decode graphs.
+"""Logits -> one token: the oracle of the sampler that runs inside the decode graphs, and itself the
+sampler of what these do not know: logit_bias and min_tokens.
 
 Everything depends on one row alone: its logits, its parameters, its seed and how many tokens its
 text has drawn before. So the same seed gives the same text in any batch, at any place in it, and
 however many tokens are decoded in one call. Exact semantics, in this order:
 
+0. logit_bias is added to the logits of its tokens, and before min_tokens are drawn that of end_id
+   is -inf.
 1. repetition penalty: of every token in the window (or past) that the model holds, a positive
    logit is divided by it and a negative one multiplied (Hugging Face's rule; 1: no penalty).
 2. temperature: logits / temperature. 0 (or less) is greedy: the highest logit, the lower token id
@@ -37,7 +40,7 @@ Sources: Gumbel-max trick, exponential clocks (Yellott 1977; Maddison et al. 201
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,7 +72,8 @@ INPUTS: Mapping[str, DTypeLike] = {
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to choose a token. `seed` is any integer, of which 64 bits count."""
+    """How to choose a token. `seed` is any integer, of which 64 bits count; `logit_bias` is by
+    token id; `end_id` is the token that `min_tokens` holds back."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -77,10 +81,19 @@ class Sampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int = 0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    min_tokens: int = 0
+    end_id: int = NO_TOKEN
+
+    @property
+    def in_graphs(self) -> bool:
+        """Whether the sampler inside the decode graphs knows all that is asked for."""
+        return not (self.logit_bias or self.min_tokens)
 
 
 def asked(sampling: Sampling, position: int = 0) -> dict[str, float]:
-    """The value of every one of INPUTS for a row whose text has drawn `position` tokens."""
+    """The value of every one of INPUTS for a row whose text has drawn `position` tokens; the rest
+    of `sampling` is not for graphs."""
     return {
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
@@ -129,14 +142,34 @@ def choose(logits_V: NDArray[Any], seen: Sequence[int], sampling: Sampling, posi
     logits_V = logits_V.astype(np.float64)
     if not np.isfinite(logits_V.max()):
         return Token(NO_TOKEN, math.nan)
-    penalised_V = penalise(logits_V, seen, sampling.repetition_penalty)
+    biased_V = bias(logits_V, sampling, position)
+    penalised_V = penalise(biased_V, seen, sampling.repetition_penalty)
     if sampling.temperature <= 0:
         chosen = int(penalised_V.argmax())
     else:
         weights_V = softmax(penalised_V / max(sampling.temperature, LOWEST_TEMPERATURE))
         chosen = draw(weights_V, kept(weights_V, sampling), sampling.seed, position)
-    with np.errstate(divide="ignore"):
-        return Token(chosen, float(np.log(softmax(logits_V))[chosen]))
+    return Token(chosen, float(log_softmax(logits_V)[chosen]))
+
+
+def most_likely(logs_V: Array, count: int) -> tuple[Token, ...]:
+    """The tokens of highest log-probability, the lower id first on a tie; `count` of them, or all
+    where there are fewer."""
+    if not count:
+        return ()
+    count = min(count, len(logs_V))
+    ids = np.flatnonzero(logs_V >= np.partition(logs_V, -count)[-count])
+    best = ids[np.argsort(-logs_V[ids], kind="stable")][:count]
+    return tuple(map(Token, best.tolist(), logs_V[best].tolist()))
+
+
+def bias(logits_V: Array, sampling: Sampling, position: int) -> Array:
+    """Adds logit_bias, and holds the end of the text back before min_tokens."""
+    out_V = logits_V.copy()
+    out_V[list(sampling.logit_bias)] += list(sampling.logit_bias.values())
+    if position < sampling.min_tokens and sampling.end_id != NO_TOKEN:
+        out_V[sampling.end_id] = -np.inf
+    return out_V
 
 
 def penalise(logits_V: Array, seen: Sequence[int], penalty: float) -> Array:
@@ -152,17 +185,24 @@ def softmax(logits_V: Array) -> Array:
     return np.asarray(weights_V / weights_V.sum())
 
 
+def log_softmax(logits_V: Array) -> Array:
+    """The logarithm of the softmax, exact where that is too small for a number of its own."""
+    below_V = logits_V - logits_V.max()
+    return np.asarray(below_V - np.log(np.exp(below_V).sum()))
+
+
 def kept(weights_V: Array, sampling: Sampling) -> NDArray[np.bool_]:
-    """Which tokens may be drawn, [V]."""
-    by_weight = np.argsort(-weights_V, kind="stable")
-    falling = weights_V[by_weight]
-    heavier = np.searchsorted(-falling, -weights_V, side="left")  # tokens with more weight
-    kept_V = heavier < sampling.top_k if sampling.top_k > 0 else np.ones(len(weights_V), bool)
-    if sampling.top_p < 1:
-        above = np.concatenate([[0.0], falling.cumsum()])[heavier]
-        kept_V &= above < sampling.top_p * weights_V[kept_V].sum()
-    kept_V &= weights_V >= sampling.min_p * weights_V.max()
-    return np.asarray(kept_V | (heavier == 0))
+    """Which tokens may be drawn, [V]: those that weigh no less than the lightest that all keep."""
+    least = sampling.min_p * weights_V.max()
+    if sampling.top_k > 0 or sampling.top_p < 1:
+        falling = np.sort(weights_V)[::-1]
+        by_k = falling[min(sampling.top_k or len(falling), len(falling)) - 1]
+        least = max(least, by_k)
+        if sampling.top_p < 1:
+            limit = sampling.top_p * falling[falling >= by_k].sum()
+            reached = np.searchsorted(falling.cumsum(), limit)
+            least = max(least, falling[min(reached, len(falling) - 1)])
+    return np.asarray(weights_V >= least)
 
 
 def draw(weights_V: Array, kept_V: NDArray[np.bool_], seed: int, position: int) -> int:

@@ -4,6 +4,7 @@ Reading order, from the edge inwards and out again:
 
     __main__     command line: settings, socket, models, app, server
     settings     every knob, from flags and LUMINANET_* variables
+    keys         API keys, as hashes
     models/      artifact directory -> models: which graphs, which bytes, which interface
     runtimes/    the narrow door to onnxruntime and TensorRT
     service      an engine for each model, and the life of them all; artifacts loaded anew
@@ -12,7 +13,7 @@ Reading order, from the edge inwards and out again:
     pictures/    bytes of a picture -> pixels
     app          create_app(settings, models): routes, middleware, errors
     page/        the page at /, for people with a browser
-    api/         routes, bodies and answers, streams, health and metrics
+    api/         routes, bodies and answers, streams, health and metrics; OpenAI's and KServe's APIs
     errors       error class -> status
     metrics/     every number under /metrics
     logs         lines of text, or JSON

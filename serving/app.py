@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -15,6 +16,7 @@ from serving.api import health, reference, routes, tokens
 from serving.api.access import PROBES, Access
 from serving.api.answers import SERVER_TIMING, answer
 from serving.api.middleware import REQUEST_ID, BodyLimit, HeadAsGet, RequestMetrics, RootPath
+from serving.api.oip import routes as oip
 from serving.api.openai import routes as openai
 from serving.errors import ApiError, ClientGoneError, InternalError, MethodError, PathError
 from serving.metrics.families import Metrics
@@ -59,7 +61,11 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
     )
     app.state.service = service
     work, watch = routes.build_router(service), health.build_router(service)
-    spoken = openai.build_router(service), tokens.build_router(service)
+    spoken = (
+        openai.build_router(service),
+        tokens.build_router(service),
+        oip.build_router(service, app.version),
+    )
     ruled = [health.build_admin_router(service)] if admins else []
     for router in (work, watch, *spoken, *ruled):
         app.include_router(router)
@@ -87,9 +93,9 @@ def _add_middleware(
     settings = service.settings
 
     def most_bytes(path: str) -> int:
-        if path == routes.CLASSIFY:
+        if path.startswith((routes.CLASSIFY, oip.MODELS)):
             return settings.max_body_bytes
-        prompts = openai.LONG_PROMPTS if path == openai.COMPLETIONS else 1
+        prompts = routes.LONG_PROMPTS if path == openai.COMPLETIONS else 1
         return routes.text_bytes(service.models, settings.max_body_bytes, prompts)
 
     app.add_middleware(BodyLimit, limit=most_bytes)
@@ -116,28 +122,32 @@ def _add_middleware(
 
 
 def _handle_errors(app: FastAPI) -> None:
+    def told(error: ApiError, request: Request) -> JSONResponse:
+        return answer(error, get_route_path(request.scope))
+
     @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> JSONResponse:
-        return answer(error)
+    async def api_error(request: Request, error: ApiError) -> JSONResponse:
+        return told(error, request)
 
     @app.exception_handler(HTTPException)
     async def routing_error(request: Request, error: HTTPException) -> JSONResponse:
         path = request.url.path[:200]
         if error.status_code != 405:
-            return answer(PathError(f"there is no {path}: see /docs"))
+            return told(PathError(f"there is no {path}: see /docs"), request)
         allowed = (error.headers or {})["Allow"]
-        refused = answer(MethodError(f"{path} does not take {request.method}: use {allowed}"))
+        wrong = MethodError(f"{path} does not take {request.method}: use {allowed}")
+        refused = told(wrong, request)
         refused.headers["Allow"] = allowed
         return refused
 
     @app.exception_handler(ClientDisconnect)
-    async def client_gone(*_: object) -> JSONResponse:
-        return answer(ClientGoneError("the client closed the connection"))
+    async def client_gone(request: Request, _: Exception) -> JSONResponse:
+        return told(ClientGoneError("the client closed the connection"), request)
 
     @app.exception_handler(Exception)
     async def our_fault(request: Request, _: Exception) -> JSONResponse:
         """Answered outside of all middleware, and the server closes the connection after it."""
-        failed = answer(InternalError("the server failed; its log says why"))
+        failed = told(InternalError("the server failed; its log says why"), request)
         failed.headers["Connection"] = "close"
         failed.headers[REQUEST_ID] = request.state.request_id
         return failed

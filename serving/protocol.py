@@ -9,6 +9,7 @@ chunks, and that headers are bounded. Added here:
                    by what happens to a few bytes without meaning (`_probe`)
     deadlines      headers must be there, and a body go on, within a time: 408
     refusals       431, 408 and 400 in the form of every other error
+    writes         an answer that is there whole goes out in one
 """
 
 import asyncio
@@ -69,11 +70,53 @@ def bounded(limits: Limits) -> type["Connection"]:
     return type("BoundedConnection", (Connection,), {"limits": limits})
 
 
+class Requests(h11.Connection):
+    """What h11 reads of a connection, which else lets any version pass: HTTP/2.0 too, as in the
+    first line of a client that speaks HTTP/2 without asking (RFC 9113 3.4)."""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request) and not event.http_version.startswith(b"1."):
+            raise h11.RemoteProtocolError(f"its version is {event.http_version.decode()}")
+        return event
+
+
+class Joined:
+    """A transport whose writes of one turn of the event loop go out together: else the head of an
+    answer wakes its reader for nothing, and costs a system call."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))
+
+
 class Connection(H11Protocol):
     limits: Limits
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.conn = Requests(h11.SERVER, self.limits.head_bytes)
         self._pipelined = bytearray()
         self._half_closed = False
         self._refused = False
@@ -87,7 +130,7 @@ class Connection(H11Protocol):
     # ------------------------------------------------------------------ what comes
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
         self._watch()
 
     def data_received(self, data: bytes) -> None:

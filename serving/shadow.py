@@ -142,8 +142,9 @@ class Shadow:
 
     def offer(self, job: Generation, engine: Engine[Any]) -> None:
         """A client's text that an engine has just accepted: one of LuminaNet is replayed after its
-        end, or not, as the share says."""
-        if engine is not self._sides[0].engine or self._task is None:
+        end, or not, as the share says. One for opened rows never is: they are no measure of a
+        pace."""
+        if engine is not self._sides[0].engine or self._task is None or job.opened:
             return
         if self._chance.random() >= self._share:
             return

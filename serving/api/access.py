@@ -11,7 +11,9 @@ from serving.api.answers import answer
 from serving.errors import RateLimitError, UnauthorizedError
 from serving.keys import Keys
 
-PROBES = frozenset({"/health/startup", "/health/live", "/health/ready"})
+PROBES = frozenset(
+    {"/health/startup", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+)
 """They have no key, and learn nothing but whether the server works."""
 SCHEME = b"bearer"
 
@@ -57,7 +59,7 @@ class Access:
         if scope["type"] == "http" and self._guards(get_route_path(scope)):
             refusal = self._refusal(scope)
         if refusal:
-            await answer(refusal)(scope, receive, send)
+            await answer(refusal, get_route_path(scope))(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -5,6 +5,7 @@ from time import perf_counter
 from fastapi.responses import JSONResponse
 
 from serving import errors
+from serving.api.oip import errors as oip
 from serving.engines.engine import Job
 from serving.engines.text import Generation
 from serving.errors import ApiError
@@ -12,8 +13,10 @@ from serving.errors import ApiError
 SERVER_TIMING = "Server-Timing"
 
 
-def answer(error: ApiError) -> JSONResponse:
-    return JSONResponse(errors.body(error), errors.status(error), errors.headers(error))
+def answer(error: ApiError, path: str) -> JSONResponse:
+    """In the words of the protocol that the path belongs to."""
+    told = oip if oip.speaks(path) else errors
+    return JSONResponse(told.body(error), told.status(error), errors.headers(error))
 
 
 def server_timing(*jobs: Job) -> dict[str, str]:

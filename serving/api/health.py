@@ -36,17 +36,13 @@ def build_router(service: Service) -> APIRouter:
     @router.get("/health/live", responses=error_answers(503))
     async def live() -> Health:
         """Whether the process works; an answer of 503 means: restart it. Busy is not dead."""
-        if not service.live:
-            raise UnavailableError("an engine's thread has ended: restart the server")
+        check_live(service)
         return Health(status="live")
 
     @router.get("/health/ready", responses=error_answers(503))
     async def ready() -> Health:
         """Whether new work is accepted; not while draining, nor when an engine died."""
-        if service.draining:
-            raise ShuttingDownError("the server is shutting down")
-        if not service.ready:
-            raise UnavailableError("the server is not ready")
+        check_ready(service)
         return Health(status="ready")
 
     if service.settings.metrics_port is None:
@@ -90,3 +86,17 @@ def _card(model: ImageModel | TextModel, called: str) -> ModelCard:
         labels=list(manifest.labels),
         figures=dict(manifest.figures or {}),
     )
+
+
+def check_live(service: Service) -> None:
+    """Raises UnavailableError."""
+    if not service.live:
+        raise UnavailableError("an engine's thread has ended: restart the server")
+
+
+def check_ready(service: Service) -> None:
+    """Raises ShuttingDownError or UnavailableError."""
+    if service.draining:
+        raise ShuttingDownError("the server is shutting down")
+    if not service.ready:
+        raise UnavailableError("the server is not ready")

@@ -12,10 +12,11 @@ from serving.api import schemas
 from serving.api.answers import server_timing
 from serving.api.forms import Picture
 from serving.api.requests import JSON, MULTIPART, read_json, read_picture
-from serving.api.schemas import ClassifyRequest, GenerateRequest, error_answers
-from serving.api.streaming import EventStream, result, rounded, token_usage, whole
+from serving.api.schemas import ClassifyRequest, GenerateRequest, described, error_answers
+from serving.api.streaming import EventStream, Telling, joined, result, token_usage, whole
 from serving.engines.detokenize import Transcript
 from serving.engines.images import Classification, Probabilities
+from serving.engines.opened import Wish
 from serving.engines.text import Generation
 from serving.errors import InternalError, RequestError
 from serving.models.load import Models, TextModel
@@ -28,7 +29,6 @@ EVENTS = {
     "`logprobs: true` each has those of its tokens, and its text may be empty",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
             "example": 'data: {"text": " girl"}\n\ndata: {"finish_reason": "length", "usage": '
             '{"prompt_tokens": 8, "completion_tokens": 1, "total_tokens": 9}, "model": '
             '"luminanet", "seed": 7}\n\ndata: [DONE]\n\n',
@@ -49,10 +49,12 @@ FORM = {
 CLASSIFY = "/classify"
 ESCAPED_BYTES = 12
 """Of a character in JSON at most: two escapes of UTF-16."""
-OTHER_BYTES = 8192
-"""For all fields beside the prompt, stop strings included, and white space between them."""
+OTHER_BYTES = 8192 + 64 * schemas.MAX_BIASES
+"""For all fields beside the prompt, stop strings and biases included, and white space."""
 SEED_BITS = 53
 """Of a seed that is chosen here: readers of JSON that hold doubles give it back whole."""
+LONG_PROMPTS = 16
+"""Where a body may have several prompts, it may have as many bytes as so many of the longest."""
 
 
 def text_bytes(models: Models, most: int, prompts: int = 1) -> int:
@@ -69,27 +71,33 @@ def build_router(service: Service) -> APIRouter:
         "/generate",
         response_model=schemas.GenerateResponse,
         responses={200: EVENTS, **error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504)},
-        openapi_extra=body_content({JSON: GenerateRequest.model_json_schema()}),
+        openapi_extra=body_content({JSON: described(GenerateRequest)}),
     )
     async def generate(request: Request) -> Response:
         """Continues a text with LuminaNet, or with the GPT-2 baseline it is compared with."""
         body = await read_json(request, GenerateRequest)
         model, engine = service.text(body.model)
         seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
-        job = _generation(body, model, service.settings, seed, request)
+        job = generation(body, model, service.settings, seed, request)
+        telling = Telling(model.tokenizer, body.logprobs, body.top_logprobs > 0)
+        echo = model.tokenizer.decode(job.prompt) if body.echo else ""
         service.submit(engine, job)
         if body.stream:
             ending = {"model": body.model, "seed": seed}
-            return EventStream(job, ending, body.logprobs, service.settings.heartbeat_seconds)
-        text, finish, logs = await whole(job, request.receive)
+            heartbeat_s = service.settings.heartbeat_seconds
+            return EventStream(job, ending, telling, heartbeat_s, echo)
+        pieces = await whole(job, request.receive)
+        told = [telling(piece) for piece in pieces if piece.of_prompt]
+        text = joined([piece for piece in pieces if not piece.of_prompt])
         return json_answer(
             schemas.GenerateResponse(
-                text=text,
-                finish_reason=finish,
+                text=echo + text.text,
+                finish_reason=str(text.finish),
                 usage=token_usage(job),
                 model=body.model,
                 seed=seed,
-                logprobs=rounded(logs) if body.logprobs else None,
+                **telling(text),
+                **(told[0] if told else {}),
             ),
             server_timing(job),
         )
@@ -98,7 +106,7 @@ def build_router(service: Service) -> APIRouter:
         CLASSIFY,
         response_model=schemas.ClassifyResponse,
         responses=error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504),
-        openapi_extra=body_content({MULTIPART: FORM, JSON: ClassifyRequest.model_json_schema()}),
+        openapi_extra=body_content({MULTIPART: FORM, JSON: described(ClassifyRequest)}),
     )
     async def classify(request: Request) -> Response:
         """Says what a picture shows. It is seen as on a white page: what is transparent is white,
@@ -122,24 +130,34 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
-def _generation(
+def generation(
     body: GenerateRequest, model: TextModel, settings: Settings, seed: int, request: Request
 ) -> Generation:
     """Raises RequestError when the prompt or max_tokens is above a limit."""
-    max_tokens = body.max_tokens or settings.default_max_tokens
-    check_length(max_tokens, settings)
+    max_tokens = settings.default_max_tokens if body.max_tokens is None else body.max_tokens
+    check_length(max_tokens, body.min_tokens, body.echo or body.prompt_logprobs, settings)
+    model.known(list(body.logit_bias), "logit_bias")
     return Generation(
         model.encode(body.prompt),
-        Transcript(model.tokenizer.stream(), body.stop),
-        body.sampling(seed),
+        Transcript(model.tokenizer.stream(), body.stop, body.min_tokens),
+        body.sampling(seed, model.manifest.end_id),
         max_tokens,
         request.state.arrived_s,
         request.state.request_id,
+        wish=Wish(body.top_logprobs, body.prompt_logprobs),
+        ignore_eos=body.ignore_eos,
     )
 
 
-def check_length(max_tokens: int, settings: Settings) -> None:
+def check_length(max_tokens: int, min_tokens: int, may_be_0: bool, settings: Settings) -> None:
     """Raises RequestError."""
+    if not (max_tokens or may_be_0):
+        raise RequestError("max_tokens is 0: without echo it must be at least 1", "max_tokens")
+    if min_tokens > max_tokens:
+        raise RequestError(
+            f"min_tokens is {min_tokens}, more than the {max_tokens} of max_tokens: lower it",
+            "min_tokens",
+        )
     if max_tokens > settings.max_tokens_limit:
         raise RequestError(
             f"max_tokens is {max_tokens}; this server allows 1 to {settings.max_tokens_limit}",
@@ -150,8 +168,7 @@ def check_length(max_tokens: int, settings: Settings) -> None:
 def _classified(
     labels: Sequence[str], probabilities_N: Probabilities, asked: Picture
 ) -> schemas.ClassifyResponse:
-    if not np.isfinite(probabilities_N).all():
-        raise InternalError("the network's answer is not finite")
+    finite(probabilities_N)
     best = np.argsort(-probabilities_N, kind="stable")[: asked.top_k].tolist()
     top = [
         schemas.Prediction(label=labels[i], index=i, probability=probabilities_N[i]) for i in best
@@ -173,3 +190,10 @@ def body_content(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """OpenAPI's description of a body, by media type."""
     described = {kind: {"schema": schema} for kind, schema in content.items()}
     return {"requestBody": {"required": True, "content": described}}
+
+
+def finite(probabilities: Probabilities) -> Probabilities:
+    """Raises InternalError."""
+    if not np.isfinite(probabilities).all():
+        raise InternalError("the network's answer is not finite")
+    return probabilities

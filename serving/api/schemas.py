@@ -1,6 +1,7 @@
 """Bodies and answers of the API. Types are strict and unknown fields are refused; lists of a body
 are left at their first bad item (FailFast)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -9,8 +10,11 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    PlainValidator,
     StringConstraints,
+    WithJsonSchema,
 )
+from pydantic_core import PydanticCustomError
 
 from luminanet.sampling import Sampling
 
@@ -18,6 +22,10 @@ MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 64
 MAX_INT = 2**63 - 1
 MIN_PENALTY, MAX_PENALTY = 0.1, 10
+MAX_BIASES, MAX_BIAS = 300, 100
+MAX_TOP = 20
+TOLD = ("title", "description", "default", "examples")
+"""What a schema says of a field, whichever of its kinds a value has."""
 
 
 def _as_list(value: Any) -> Any:
@@ -28,13 +36,84 @@ Stop = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARAC
 Stops = Annotated[
     list[Stop],
     FailFast(),
-    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+    BeforeValidator(_as_list, json_schema_input_type=Stop | list[Stop]),
     Field(max_length=MAX_STOPS),
 ]
 
 
+def _biases(value: Any) -> dict[int, float]:
+    """Left at the first bad item, which a dict of pydantic's is not."""
+    if not isinstance(value, dict):
+        raise PydanticCustomError("dict_type", "input should be an object of token ids and numbers")
+    if len(value) > MAX_BIASES:
+        raise PydanticCustomError("too_long", f"at most {MAX_BIASES} tokens may have a bias")
+    found = {}
+    for name, bias in value.items():
+        if not (name.isascii() and name.isdigit() and len(name) < 19 and str(int(name)) == name):
+            raise PydanticCustomError("token", "names should be token ids, as /tokenize gives them")
+        if type(bias) not in (int, float) or not -MAX_BIAS <= bias <= MAX_BIAS:
+            raise PydanticCustomError("bias", f"a bias is a number, -{MAX_BIAS} to {MAX_BIAS}")
+        found[int(name)] = float(bias)
+    return found
+
+
+LogitBias = Annotated[
+    dict[int, float],
+    PlainValidator(_biases),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MAX_BIASES,
+            "propertyNames": {"pattern": "^(0|[1-9][0-9]*)$"},
+            "additionalProperties": {"type": "number", "minimum": -MAX_BIAS, "maximum": MAX_BIAS},
+        }
+    ),
+]
+LOGIT_BIAS = (
+    f"what is added to the logits of up to {MAX_BIASES} tokens, by token id (/tokenize), before "
+    f"anything else: {-MAX_BIAS} all but forbids a token, {MAX_BIAS} all but forces it"
+)
+MIN_TOKENS = (
+    "before so many tokens the end-of-text token is not drawn, unless ignore_eos is set, and no "
+    "stop string ends the text"
+)
+IGNORE_EOS = "the end-of-text token does not end the text, which goes on to max_tokens"
+
+
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def described(body: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a body for OpenAPI: whole, since references would lead nowhere from within
+    another document, and with null where a field may be absent."""
+    schema = body.model_json_schema()
+    named = schema.pop("$defs", {})
+    required = schema.get("required", ())
+    schema["properties"] = {
+        name: field if name in required else _nullable(field)
+        for name, field in schema["properties"].items()
+    }
+    return dict(_inlined(schema, named))
+
+
+def _nullable(field: dict[str, Any]) -> dict[str, Any]:
+    told = {name: part for name, part in field.items() if name in TOLD}
+    kinds = field.get("anyOf", [{name: part for name, part in field.items() if name not in TOLD}])
+    null = {"type": "null"}
+    return {**told, "anyOf": kinds if null in kinds else [*kinds, null]}
+
+
+def _inlined(schema: Any, named: Mapping[str, Any]) -> Any:
+    """Its references to `named` replaced by what they name."""
+    if isinstance(schema, list):
+        return [_inlined(one, named) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    beside = {name: _inlined(one, named) for name, one in schema.items() if name != "$ref"}
+    if "$ref" not in schema:
+        return beside
+    return {**_inlined(named[schema["$ref"].removeprefix("#/$defs/")], named), **beside}
 
 
 class GenerateRequest(Body):
@@ -45,10 +124,13 @@ class GenerateRequest(Body):
     )
     max_tokens: int | None = Field(
         default=None,
-        ge=1,
+        ge=0,
         le=MAX_INT,
-        description="tokens to generate at most; the server sets default and limit",
+        description="tokens to generate at most; the server sets default and limit; 0 with echo or "
+        "prompt_logprobs",
     )
+    min_tokens: int = Field(default=0, ge=0, le=MAX_INT, description=MIN_TOKENS)
+    ignore_eos: bool = Field(default=False, description=IGNORE_EOS)
     temperature: float = Field(
         default=0.8,
         ge=0,
@@ -74,6 +156,7 @@ class GenerateRequest(Body):
         description="makes tokens that the model sees in the text so far less likely (above 1) or "
         "more (below): divides their logits where positive, multiplies them where negative",
     )
+    logit_bias: LogitBias = Field(default={}, description=LOGIT_BIAS)
     seed: int | None = Field(
         default=None,
         ge=0,
@@ -88,13 +171,26 @@ class GenerateRequest(Body):
     logprobs: bool = Field(
         default=False,
         description="answer the natural logarithm of the probability of every token generated, at "
-        "temperature 1 and before any limit or penalty",
+        "temperature 1 and before any limit, penalty or bias",
+    )
+    top_logprobs: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_TOP,
+        description="answer so many of the most likely tokens in the place of every token",
+    )
+    echo: bool = Field(default=False, description="begin the text with the prompt")
+    prompt_logprobs: bool = Field(
+        default=False,
+        description="answer the same of the prompt's tokens, each after those before it; the first "
+        "has none",
     )
     stream: bool = Field(default=False, description="answer piece by piece, as server-sent events")
     model: str = Field(default="luminanet", description="who writes: see /models")
 
-    def sampling(self, seed: int) -> Sampling:
-        """How the tokens are to be chosen; `seed` is the request's, or one chosen for it."""
+    def sampling(self, seed: int, end_id: int) -> Sampling:
+        """How the tokens are to be chosen; `seed` is the request's, or one chosen for it, `end_id`
+        the model's end of text."""
         return Sampling(
             temperature=self.temperature,
             top_k=self.top_k,
@@ -102,6 +198,9 @@ class GenerateRequest(Body):
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
             seed=seed,
+            logit_bias=self.logit_bias,
+            min_tokens=0 if self.ignore_eos else self.min_tokens,
+            end_id=end_id,
         )
 
 
@@ -109,6 +208,12 @@ class Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int = Field(description="tokens generated, the end-of-text token included")
     total_tokens: int
+
+
+class TopToken(BaseModel):
+    id: int
+    token: str = Field(description="its text; bytes that are no whole characters as bytes:\\x..")
+    logprob: float
 
 
 class GenerateResponse(BaseModel):
@@ -123,6 +228,15 @@ class GenerateResponse(BaseModel):
     logprobs: list[float] | None = Field(
         default=None,
         description="one for each of usage.completion_tokens, where the request asks for them",
+    )
+    top_logprobs: list[list[TopToken]] | None = Field(
+        default=None, description="for each of these the most likely tokens in its place"
+    )
+    prompt_logprobs: list[float | None] | None = Field(
+        default=None, description="one for each of usage.prompt_tokens; null for the first"
+    )
+    prompt_top_logprobs: list[list[TopToken] | None] | None = Field(
+        default=None, description="with prompt_logprobs and top_logprobs; null for the first"
     )
 
 

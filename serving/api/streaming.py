@@ -3,7 +3,9 @@
 The frames of a stream:
 
     data: {"text": "..."}                                 as often as there is new text; with
-    data: {"text": "...", "logprobs": [..]}               logprobs as often as there are new tokens
+    data: {"text": "...", "logprobs": [..]}               logprobs as often as there are new tokens,
+                                                          with their top_logprobs if asked for
+    data: {"text": "", "prompt_logprobs": [..]}           once, before all tokens, if asked for
     data: {"finish_reason", "usage", "model", "seed"}     at the end, and then
     data: [DONE]
     data: {"error": {..}, "usage", "model", "seed"}       instead of these two when the text did not
@@ -13,15 +15,18 @@ The frames of a stream:
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from luminanet.sampling import Token
+from luminanet.tokenizer import Tokenizer
 from serving import errors
-from serving.api.schemas import Usage
+from serving.api.schemas import TopToken, Usage
 from serving.engines.engine import Finish, Job, failure
 from serving.engines.text import Generation, Piece
 from serving.errors import ApiError
@@ -68,9 +73,8 @@ async def result(job: Job, receive: Receive) -> Any:
     return answer
 
 
-async def whole(job: Generation, receive: Receive) -> tuple[str, Finish, list[float]]:
-    """All text of a generation, why it ended, and the log-probabilities of its tokens; raises when
-    it did not end by itself."""
+async def whole(job: Generation, receive: Receive) -> list[Piece]:
+    """All pieces of a generation; raises when it did not end by itself."""
     pieces: list[Piece] = []
     async with watched(job, receive):
         while not pieces or pieces[-1].finish is None:
@@ -80,15 +84,63 @@ async def whole(job: Generation, receive: Receive) -> tuple[str, Finish, list[fl
     error = failure(finish)
     if error:
         raise error
-    logs = [log for piece in pieces for log in piece.logs]
-    return "".join(piece.text for piece in pieces), finish, logs
+    return pieces
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """One piece for several."""
+    return Piece(
+        "".join(piece.text for piece in pieces),
+        pieces[-1].finish if pieces else None,
+        [log for piece in pieces for log in piece.logs],
+        [token for piece in pieces for token in piece.ids],
+        [top for piece in pieces for top in piece.tops],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What a client is told of the tokens of a piece."""
+
+    tokenizer: Tokenizer
+    logprobs: bool = False
+    top: bool = False
+
+    def __call__(self, piece: Piece) -> dict[str, Any]:
+        """The fields of an answer, or of a frame."""
+        of = "prompt_" if piece.of_prompt else ""
+        told: dict[str, Any] = {}
+        if self.logprobs or piece.of_prompt:
+            told[f"{of}logprobs"] = rounded(piece.logs)
+        if self.top:
+            told[f"{of}top_logprobs"] = [self._listed(top) or None for top in piece.tops]
+        return told
+
+    def frame(self, piece: Piece) -> bytes:
+        if not (self.logprobs or self.top or piece.of_prompt):
+            return _text_frame(piece)
+        if not piece.text and not piece.logs:
+            return b""
+        return _frame({"text": piece.text, **self(piece)})
+
+    def _listed(self, top: Sequence[Token]) -> list[dict[str, Any]]:
+        texts = [token_text(self.tokenizer, token.id) for token in top]
+        return [
+            TopToken(id=token.id, token=text, logprob=round_log(token.log_probability)).model_dump()
+            for token, text in zip(top, texts, strict=True)
+        ]
 
 
 class EventStream(Response):
     """The frames of a generation. Frames that wait together are sent together."""
 
     def __init__(
-        self, job: Generation, ending: Mapping[str, Any], logprobs: bool, heartbeat_s: float = 0
+        self,
+        job: Generation,
+        ending: Mapping[str, Any],
+        telling: Telling,
+        heartbeat_s: float = 0,
+        echo: str = "",
     ) -> None:
         """`ending`: what the last frame tells beside finish_reason and usage; `heartbeat_s` of 0:
         no comments."""
@@ -97,12 +149,14 @@ class EventStream(Response):
         self._job = job
         self._ending = ending
         self._heartbeat_s = heartbeat_s or None
-        self._frame = _frame_with_logs if logprobs else _text_frame
+        self._frame, self._echo = telling.frame, _text_frame(Piece(echo))
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         finish = None
         async with watched(self._job, receive):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if self._echo:
+                await send({"type": "http.response.body", "body": self._echo, "more_body": True})
             while finish is None:
                 try:
                     async with asyncio.timeout(self._heartbeat_s):
@@ -133,21 +187,28 @@ def token_usage(job: Generation) -> Usage:
     )
 
 
-def rounded(logs: Iterable[float]) -> list[float]:
-    """Log-probabilities to the digits that float32 holds."""
-    return [round(log, 6) for log in logs]
+def rounded(logs: Iterable[float | None]) -> list[float | None]:
+    return [None if log is None else round_log(log) for log in logs]
+
+
+def round_log(log: float) -> float:
+    """To the digits that float32 holds."""
+    return round(log, 6)
+
+
+def token_text(tokenizer: Tokenizer, id: int) -> str:
+    """What a token stands for; bytes that are no whole characters in OpenAI's form, bytes:\\xe2."""
+    data = tokenizer.bytes_of(id)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def _text_frame(piece: Piece) -> bytes:
     if not piece.text:
         return b""
     return b'data: {"text": %b}\n\n' % _json(piece.text)
-
-
-def _frame_with_logs(piece: Piece) -> bytes:
-    if not piece.text and not piece.logs:
-        return b""
-    return _frame({"text": piece.text, "logprobs": rounded(piece.logs)})
 
 
 def _frame(content: Mapping[str, Any]) -> bytes:

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, FailFast, Field
 
-from luminanet.tokenizer import Tokenizer
 from serving.api.requests import JSON, read_json
 from serving.api.routes import body_content, json_answer
-from serving.api.schemas import Body, error_answers
+from serving.api.schemas import Body, described, error_answers
+from serving.api.streaming import token_text
 from serving.service import Service
 
 ERRORS = error_answers(400, 404, 413, 415, 422)
@@ -54,7 +54,7 @@ def build_router(service: Service) -> APIRouter:
         "/tokenize",
         response_model=TokenizeResponse,
         responses=ERRORS,
-        openapi_extra=body_content({JSON: TokenizeRequest.model_json_schema()}),
+        openapi_extra=body_content({JSON: described(TokenizeRequest)}),
     )
     async def tokenize(request: Request) -> Response:
         """The tokens of a text: as many as usage.prompt_tokens of a request with this prompt."""
@@ -75,7 +75,7 @@ def build_router(service: Service) -> APIRouter:
         "/detokenize",
         response_model=DetokenizeResponse,
         responses=ERRORS,
-        openapi_extra=body_content({JSON: DetokenizeRequest.model_json_schema()}),
+        openapi_extra=body_content({JSON: described(DetokenizeRequest)}),
     )
     async def detokenize(request: Request) -> Response:
         """The text of tokens; what is only a part of a character becomes U+FFFD."""
@@ -85,12 +85,3 @@ def build_router(service: Service) -> APIRouter:
         return json_answer(DetokenizeResponse(prompt=text))
 
     return router
-
-
-def token_text(tokenizer: Tokenizer, id: int) -> str:
-    """What a token stands for; bytes that are no whole characters in OpenAI's form, bytes:\\xe2."""
-    data = tokenizer.bytes_of(id)
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)

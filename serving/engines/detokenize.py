@@ -44,14 +44,20 @@ class StopFilter:
 
 
 class Transcript:
-    """The text of one generation, piece by piece."""
+    """The text of one generation, piece by piece; its first `unstopped` tokens are not searched for
+    stop strings."""
 
-    def __init__(self, stream: TextStream, stops: Sequence[str]) -> None:
+    def __init__(self, stream: TextStream, stops: Sequence[str], unstopped: int = 0) -> None:
         self._stream = stream
         self._filter = StopFilter(stops)
+        self._unstopped = unstopped
 
     def push(self, token: int) -> tuple[str, bool]:
-        return self._filter.push(self._stream.push(token))
+        text = self._stream.push(token)
+        if self._unstopped:
+            self._unstopped -= 1
+            return text, False
+        return self._filter.push(text)
 
     def flush(self) -> str:
         return self._filter.flush()

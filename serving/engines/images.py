@@ -57,14 +57,15 @@ class ImageBatch:
 
 
 class Classification(Job):
-    """One picture; its outbox gets probabilities [N], or the ApiError that explains their lack."""
+    """One picture, as a file or decoded [C, Y, X]; its outbox gets probabilities [N], or the
+    ApiError that explains their lack."""
 
-    def __init__(self, data: bytes, arrived_s: float, request_id: str = "") -> None:
+    def __init__(self, picture: bytes | Pixels, arrived_s: float, request_id: str = "") -> None:
         super().__init__(arrived_s, request_id)
-        self.data = data
+        self.data = picture if isinstance(picture, bytes) else b""
         self.pixels = 0
         """Those that are still to be decoded."""
-        self.decoded: Pixels | ApiError | None = None
+        self.decoded: Pixels | ApiError | None = None if isinstance(picture, bytes) else picture
 
     def cancel(self, reason: Finish = Finish.CANCELLED) -> None:
         """As of a Job; the picture is let go at once."""
@@ -105,7 +106,10 @@ class ImageEngine(Engine[Classification]):
     def submit(self, *jobs: Classification) -> None:
         super().submit(*jobs)
         for job in jobs:
-            self._small.submit(self._sort, job)
+            if job.decoded is None:
+                self._small.submit(self._sort, job)
+            else:
+                self._finish(job, job.decoded)
 
     def join(self) -> None:
         super().join()

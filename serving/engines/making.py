@@ -13,6 +13,7 @@ from luminanet.untrusted import line
 from serving.engines import selftest
 from serving.engines.engine import Engine
 from serving.engines.images import ImageBatch, ImageEngine
+from serving.engines.opened import Opened
 from serving.engines.sequences import GROUPS, Caches, Sequences, Windows, rows_agree, warm_up
 from serving.engines.text import TextEngine
 from serving.metrics.families import EngineMetrics, Labels, Metrics, TextMetrics
@@ -49,12 +50,14 @@ def text_engine(
         )
     labels = labels_of(model, called)
     told = TextMetrics(metrics, labels)
-    engine = TextEngine(called, sequences, manifest.end_id, size, settings.queue_limit, told)
+    opened = Opened(_rows(model, size, sequences.group, opened=True), manifest.context)
+    limit = settings.queue_limit
+    engine = TextEngine(called, sequences, opened, manifest.end_id, size, limit, told)
     state, steps = sequences.bytes_per_sequence, model.how.steps
     return engine, _loaded(model, labels, engine, settings, ratios, Text(state, steps))
 
 
-def _sequences(model: TextModel, size: int) -> Sequences | None:
+def _sequences(model: TextModel, size: int) -> Windows | Caches | None:
     """Rows for a model. Where texts must be reproducible, those in the smallest groups with which
     rows agree on this machine, or None when they never do."""
     if not model.how.reproducible:
@@ -66,11 +69,11 @@ def _sequences(model: TextModel, size: int) -> Sequences | None:
     return None
 
 
-def _rows(model: TextModel, size: int, group: int) -> Sequences:
+def _rows(model: TextModel, size: int, group: int, opened: bool = False) -> Windows | Caches:
     manifest, steps = model.manifest, model.how.steps
     if model.prompts is None:
-        return Windows(model.backend, manifest, size, steps, group)
-    return Caches(model.backend, model.prompts, manifest, size, steps, group)
+        return Windows(model.backend, manifest, size, steps, group, opened)
+    return Caches(model.backend, model.prompts, manifest, size, steps, group, opened)
 
 
 def _plain_rows(model: TextModel, size: int) -> Sequences:

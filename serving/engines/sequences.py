@@ -6,6 +6,9 @@ all K (LuminaNet) or one (GPT-2). A quick draw is a single call, of as few token
 draw: one, unless a graph has a number of its own.
 All arrays and bindings are made once; a call allocates nothing.
 
+Rows that are opened (opened.py) give the logits of a quick draw as well, and go on with the tokens
+that they are told instead of those drawn.
+
 Where a row must come out the same in a batch of any size, and kernels compute several rows at a
 time, batches are filled up to whole groups by spare rows.
 
@@ -24,6 +27,7 @@ from luminanet.artifact.manifest import Manifest
 from luminanet.interface import (
     DRAWN,
     LENGTHS,
+    LOGITS,
     LOGS,
     NEXT,
     READ,
@@ -77,11 +81,21 @@ class Sequences(Protocol):
         """Moves a sequence into a free row."""
 
 
+class OpenSequences(Sequences, Protocol):
+    """Sequences that are opened."""
+
+    logits_BV: NDArray[np.float32]
+    """What a quick draw drew its first token from."""
+
+    def go_on(self, ids: Sequence[int]) -> None:
+        """After a quick draw: the tokens that the first rows have instead of those drawn."""
+
+
 class _Rows:
     """What both kinds have: how each row samples, what it drew, and a call for each batch size."""
 
     def __init__(self, max_batch: int, steps: int, group: int) -> None:
-        self.count, self._group = -(-max_batch // group) * group, group
+        self.count, self.group = -(-max_batch // group) * group, group
         self.asked: Buffers = {n: np.zeros(self.count, d) for n, d in sampling.INPUTS.items()}
         self.counts: list[NDArray[Any]] = [self.asked["positions"]]
         """What every token that a row draws raises by one."""
@@ -100,7 +114,7 @@ class _Rows:
         as another. `inputs` and `outputs` have a row for each sequence, `shared` are for all."""
         self._drawn[each] = self._results(each)
         inputs, outputs = inputs | self.asked, self._drawn[each] | outputs
-        for rows in range(self._group, self.count + 1, self._group):
+        for rows in range(self.group, self.count + 1, self.group):
             self._calls[rows, each] = backend.bind(
                 {**{name: array[:rows] for name, array in inputs.items()}, **shared},
                 {name: array[:rows] for name, array in outputs.items()},
@@ -113,7 +127,7 @@ class _Rows:
     def draw(self, rows: int, quick: bool) -> Drawn:
         each = min(self._drawn) if quick else max(self._drawn)
         count = each if quick else self._steps
-        whole = -(-rows // self._group) * self._group
+        whole = -(-rows // self.group) * self.group
         if whole > rows:
             for array in self.asked.values():
                 array[rows:whole] = array[0]  # so that a spare row asks for nothing else
@@ -132,20 +146,24 @@ class Windows:
     """LuminaNet: the state of a sequence is its last W token ids, and it never fills up."""
 
     def __init__(
-        self, backend: Backend, manifest: Manifest, max_batch: int, steps: int, group: int = 1
+        self,
+        backend: Backend,
+        manifest: Manifest,
+        max_batch: int,
+        steps: int,
+        group: int = 1,
+        opened: bool = False,
     ) -> None:
-        self._rows = _Rows(max_batch, steps, group)
+        self._rows, self.group = _Rows(max_batch, steps, group), group
         shape = (self._rows.count, manifest.context)
         self._tokens_BW: NDArray[np.int64] = np.full(shape, NO_TOKEN, np.int64)
+        self.logits_BV = np.zeros((self._rows.count if opened else 0, manifest.vocab_size), "f4")
         self.bytes_per_sequence = self._tokens_BW[0].nbytes
-        for each in {QUICK, steps} if drawn_by(backend) is None else {steps}:
-            self._rows.bind(
-                backend,
-                {TOKENS: self._tokens_BW},
-                {NEXT: self._tokens_BW},
-                {STEPS: np.array(each, np.int64)},
-                each,
-            )
+        outputs: Buffers = {NEXT: self._tokens_BW} | ({LOGITS: self.logits_BV} if opened else {})
+        steps_of_a_call = {QUICK, steps} if drawn_by(backend) is None else {steps}
+        for each in {QUICK} if opened else steps_of_a_call:
+            inputs: Buffers = {TOKENS: self._tokens_BW}
+            self._rows.bind(backend, inputs, outputs, {STEPS: np.array(each, np.int64)}, each)
 
     def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
         self._tokens_BW[row, : -len(prompt)] = NO_TOKEN
@@ -161,6 +179,9 @@ class Windows:
 
     def move(self, source: int, target: int) -> None:
         _move((self._tokens_BW, *self._rows.asked.values()), source, target)
+
+    def go_on(self, ids: Sequence[int]) -> None:
+        self._tokens_BW[: len(ids), -1] = ids
 
 
 class Caches:
@@ -180,9 +201,10 @@ class Caches:
         max_batch: int,
         steps: int,
         group: int = 1,
+        opened: bool = False,
     ) -> None:
-        each = drawn_by(backend) or steps
-        self._rows = _Rows(max_batch, steps, group)
+        self._each = each = drawn_by(backend) or steps
+        self._rows, self.group = _Rows(max_batch, steps, group), group
         self._prompts, self._context = prompts, manifest.context
         count, graphs = self._rows.count, interface.of(manifest)
         assert isinstance(graphs, CacheGraphs)
@@ -200,7 +222,9 @@ class Caches:
         }
         self.bytes_per_sequence = sum(a[0].nbytes for a in (*self._pool.values(), self._tokens_BW))
         inputs: Buffers = {TOKENS: self._tokens_BW, LENGTHS: self._lengths_B, **self._pool}
+        self.logits_BV = np.zeros((count if opened else 0, manifest.vocab_size), "f4")
         outputs: Buffers = {NEXT: self._tokens_BW, **presents(self._pool, each)}
+        outputs |= {LOGITS: self.logits_BV} if opened else {}
         self._rows.bind(backend, inputs, outputs, {READ: np.array(1, np.int64)}, each)
 
     def join(self, row: int, prompt: Sequence[int], how: Sampling) -> bool:
@@ -229,6 +253,12 @@ class Caches:
     def move(self, source: int, target: int) -> None:
         text = (self._lengths_B, self._tokens_BW)
         _move((*text, *self._pool.values(), *self._rows.asked.values()), source, target)
+
+    def go_on(self, ids: Sequence[int]) -> None:
+        lengths_B = self._lengths_B[: len(ids)]
+        lengths_B -= self._each - 1
+        columns_B = np.minimum(lengths_B, self._context - 1)  # beyond it the last token needs none
+        self._tokens_BW[np.arange(len(ids)), columns_B] = ids
 
     def _read(self, row: int, count: int) -> None:
         """Puts the first `count` tokens of a row into its cache."""

@@ -1,2 +1,2 @@
-"""Artifacts -> models: load, selection (which graphs), graph_guard (which bytes), interface,
-memory."""
+"""Artifacts -> models: load, selection (which graphs), graph_guard (which bytes), decode_logits
+(what decode graphs give besides), interface, memory."""

@@ -2,7 +2,7 @@
 a sequence fits into memory."""
 
 from luminanet import interface
-from luminanet.artifact.manifest import GraphEntry, Manifest
+from luminanet.artifact.manifest import GraphEntry, Manifest, Role
 from luminanet.errors import ArtifactError
 from serving.runtimes.backend import Backend
 
@@ -25,8 +25,12 @@ def state_bytes(manifest: Manifest) -> int:
 
 
 def check_interface(manifest: Manifest, entry: GraphEntry, backend: Backend, where: str) -> None:
-    """Raises ArtifactError unless the graph has the interface that its manifest asks for."""
+    """Raises ArtifactError unless the graph has the interface that its manifest asks for; one that
+    decodes gives its logits as well (decode_logits.py)."""
     wanted = interface.interface(manifest, entry.role, entry.steps)
+    if entry.role is Role.DECODE:
+        logits = interface.of(manifest).logits().outputs[0]
+        wanted = wanted._replace(outputs=(*wanted.outputs, logits))
     found = interface.Interface(backend.inputs, backend.outputs)
     for kind, asked, there in zip(wanted._fields, wanted, found, strict=True):
         if {tensor.name: tensor for tensor in there} != {t.name: t for t in asked}:

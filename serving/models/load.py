@@ -98,10 +98,14 @@ class TextModel:
             raise RequestError(
                 f"the prompt has {len(ids)} tokens; {name} reads {context}: shorten it", param
             )
+        return self.known(ids, param)
+
+    def known(self, ids: list[int], param: str) -> list[int]:
+        """Token ids. Raises RequestError when one is none of the tokenizer's."""
         wrong = next((token for token in ids if not 0 <= token < self.tokenizer.vocab_size), None)
         if wrong is not None:
             raise RequestError(
-                f"there is no token {wrong}: those of {name} are 0 to "
+                f"there is no token {wrong}: those of {self.manifest.family} are 0 to "
                 f"{self.tokenizer.vocab_size - 1}",
                 param,
             )

@@ -8,11 +8,12 @@ from luminanet import sampling
 from luminanet.artifact.directory import Artifact
 from luminanet.artifact.manifest import GraphEntry, Role, Runtime, Served
 from luminanet.errors import ArtifactError
+from serving.models.decode_logits import with_logits
 from serving.models.graph_guard import check_graph
 from serving.models.interface import check_interface, check_state
 from serving.models.memory import allowance, ceiling
 from serving.runtimes.backend import Backend, ByBatch
-from serving.runtimes.onnxruntime_cpu import OrtCpu
+from serving.runtimes.onnxruntime_cpu import OrtCpu, give_back_freed
 
 Entries = Mapping[str, GraphEntry]
 
@@ -93,6 +94,7 @@ def load_graphs(artifact: Artifact, graphs: Entries, how: How) -> Loaded:
         )
     check_state(artifact.manifest, str(artifact.directory))
     loaded = {name: _load(artifact, name, how.threads) for name in graphs}
+    give_back_freed()
     shared = ByBatch({entry.from_batch: loaded[name] for name, entry in graphs.items()})
     return Loaded(loaded, shared)
 
@@ -112,6 +114,8 @@ def _load(artifact: Artifact, name: str, threads: int) -> Backend:
     where, data = str(artifact.directory / name), artifact.read(name)
     entry, blocks = artifact.manifest.graphs[name], sampling.blocks(artifact.manifest.vocab_size)
     check_graph(data, where, entry.role, blocks.number * blocks.size)
+    if entry.role is Role.DECODE:
+        data = with_logits(data, artifact.manifest.vocab_size, where)
     with ceiling(allowance(len(data), threads)):
         backend = OrtCpu(data, threads, where)
     check_interface(artifact.manifest, entry, backend, where)

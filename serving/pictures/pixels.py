@@ -2,6 +2,7 @@
 
 import io
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,13 @@ def read_image(data: bytes, max_pixels: int) -> NDArray[np.float32]:
             f"the bytes are no readable image: send a whole {', '.join(FORMATS[:-1])} or "
             f"{FORMATS[-1]} file"
         ) from error
-    return np.ascontiguousarray(pixels_YXC.transpose(2, 0, 1)) / np.float32(255)
+    return unit(np.ascontiguousarray(pixels_YXC.transpose(2, 0, 1)))
+
+
+def unit(levels: NDArray[Any]) -> NDArray[np.float32]:
+    """Levels of 0 to 255 -> 0..1, as networks take them."""
+    scaled: NDArray[np.float32] = np.divide(levels, 255, dtype=np.float32)
+    return scaled
 
 
 def claimed_pixels(data: bytes, max_pixels: int) -> int:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from luminanet.sampling import (
     choose,
     draw,
     kept,
+    log_softmax,
+    most_likely,
     penalise,
     softmax,
     uniform,
@@ -115,6 +118,44 @@ def test_a_penalty_divides_positive_logits_and_multiplies_negative_ones_once_eac
     logits = np.array([2.0, -2.0, 3.0, -3.0])
     assert penalise(logits, [NO_TOKEN, 0, 1, 1, 0], 2.0).tolist() == [1, -4, 3, -3]
     assert penalise(logits, [NO_TOKEN], 2.0).tolist() == logits.tolist()
+
+
+@given(LOGITS, st.dictionaries(st.integers(0, 29), st.integers(-100, 100)), SEEDS)
+def test_a_bias_draws_as_from_logits_with_it_and_tells_those_without(
+    logits: list[float], biases: dict[int, int], seed: int
+) -> None:
+    biases = {token: bias for token, bias in biases.items() if token < len(logits)}
+    moved = np.array([logit + biases.get(token, 0) for token, logit in enumerate(logits)])
+    how = Sampling(0.7, 5, 0.9, 0.05, 1.3, seed)
+    found = choose(np.array(logits), [0], replace(how, logit_bias=biases), 3)
+    assert found.id == choose(moved, [0], how, 3).id
+    assert found.log_probability == pytest.approx(log_softmax(np.array(logits))[found.id])
+
+
+@given(LOGITS, SEEDS, st.sampled_from([0.0, 1.0]))
+def test_the_end_is_not_drawn_before_min_tokens(
+    logits: list[float], seed: int, temperature: float
+) -> None:
+    row = np.array([*logits, 50.0])
+    how = Sampling(temperature, seed=seed, min_tokens=3, end_id=len(logits))
+    assert [choose(row, [], how, at).id == len(logits) for at in range(5)] == [False] * 3 + [
+        True
+    ] * 2
+
+
+@given(LOGITS, st.integers(0, 40))
+def test_the_most_likely_come_in_order_the_lower_id_first_on_a_tie(
+    logits: list[float], count: int
+) -> None:
+    logs = log_softmax(np.array(logits))
+    expected = sorted(range(len(logits)), key=lambda token: (-logits[token], token))[:count]
+    found = most_likely(logs, count)
+    assert [token.id for token in found] == expected
+    assert [token.log_probability for token in found] == [logs[token] for token in expected]
+
+
+def test_a_log_probability_may_be_of_less_than_any_number() -> None:
+    assert log_softmax(np.array([0.0, -5000.0])).tolist() == [0, -5000]
 
 
 @pytest.mark.parametrize("bad", [[0, np.nan, 1], [0, np.inf, 1], [-np.inf] * 3])

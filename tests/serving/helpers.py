@@ -202,12 +202,20 @@ class Counting:
 class Bench:
     """A TextEngine on an event loop of its own thread: no HTTP around it."""
 
-    def __init__(self, sequences: Any, max_batch: int, queue_limit: int = 64, end_id: int = 25):
+    def __init__(
+        self,
+        sequences: Any,
+        max_batch: int,
+        queue_limit: int = 64,
+        end_id: int = 25,
+        opened: Any = None,
+    ):
         self.metrics = Metrics()
         labels = ("luminanet", "test", "text-generation")
         self.engine = TextEngine(
             "luminanet",
             sequences,
+            opened,
             end_id,
             max_batch,
             queue_limit,

@@ -1,15 +1,17 @@
 """What clients do on a connection, byte by byte, and what comes back."""
 
+import asyncio
 import json
 import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from serving.models.load import Models
+from serving.protocol import Joined
 from tests.serving.helpers import TIMEOUT_S, Running, all_cancelled, gated, running, wait_until
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -188,8 +190,10 @@ def test_a_limit_of_headers_is_a_setting_and_its_refusal_is_told(models: Models)
         b"\x16\x03\x01\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /models HTTP/0.9\r\nHost: x\r\n\r\n",
     ],
-    ids=["words", "TLS", "no Host", "no ASCII"],
+    ids=["words", "TLS", "no Host", "no ASCII", "HTTP/2", "HTTP/0.9"],
 )
 def test_what_is_no_request_is_a_400_in_the_form_of_every_error(
     server: Running, bytes_: bytes
@@ -266,3 +270,44 @@ def test_an_upload_that_stopped_does_not_hold_up_the_end(
         server.server.should_exit = True
         assert rest(client) == b""
     assert "Exception" not in caplog.text
+
+
+# ---------------------------------------------------------------------- what goes out
+
+
+class Wire:
+    """A transport that keeps what is done with it."""
+
+    def __init__(self) -> None:
+        self.done: list[bytes | str] = []
+
+    def write(self, data: bytes) -> None:
+        self.done.append(data)
+
+    def write_eof(self) -> None:
+        self.done.append("eof")
+
+    def close(self) -> None:
+        self.done.append("close")
+
+    def is_closing(self) -> bool:
+        return "close" in self.done
+
+
+@pytest.mark.parametrize("end", ["eof", "close", ""])
+def test_what_is_written_in_one_turn_goes_out_as_one_and_before_the_end(end: str) -> None:
+    wire = Wire()
+
+    async def turns() -> None:
+        joined = Joined(cast("asyncio.Transport", wire), asyncio.get_running_loop())
+        joined.write(b"head")
+        joined.write(b"body")
+        if end:
+            getattr(joined, {"eof": "write_eof"}.get(end, end))()
+        await asyncio.sleep(0)
+        joined.write(b"next")
+        await asyncio.sleep(0)
+
+    asyncio.run(turns())
+    after = [] if end == "close" else [b"next"]
+    assert wire.done == [b"headbody", *([end] if end else []), *after]

@@ -9,9 +9,8 @@ The frames of a stream; choices come in any order, each with its texts in their 
     : waiting                                 a comment, after heartbeat_s of silence
 """
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -19,78 +18,52 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from luminanet.sampling import Token
 from luminanet.tokenizer import Tokenizer
 from serving.api.openai import errors
 from serving.api.openai.schemas import Choice, Completion, Logprobs
-from serving.api.schemas import Usage
-from serving.api.streaming import DONE, HEADERS, HEARTBEAT, rounded, watched
-from serving.api.tokens import token_text
-from serving.engines.engine import failure
-from serving.engines.text import Generation, Piece
+from serving.api.streaming import (
+    DONE,
+    HEADERS,
+    HEARTBEAT,
+    joined,
+    round_log,
+    rounded,
+    token_text,
+    watched,
+)
+from serving.api.together import Together
+from serving.engines.text import Piece
 from serving.errors import ApiError
-
-Pieces = list[tuple[int, Piece]]
-"""What is new, by the index of its choice."""
-
-
-class Together:
-    """Generations that one client waits for: they come as they are computed, and leave together."""
-
-    def __init__(self, jobs: Sequence[Generation], n: int) -> None:
-        """`n`: how many of them, one after the other, continue the same prompt."""
-        self.jobs = jobs
-        self._n = n
-
-    def cancel(self) -> None:
-        for job in self.jobs:
-            job.cancel()
-
-    async def pieces(self, patience_s: float | None = None) -> AsyncGenerator[Pieces, None]:
-        """All pieces that wait, again and again; none of them when none came for `patience_s`.
-        Raises ApiError when a text did not end by itself."""
-        waiting = {asyncio.create_task(job.outbox.take()): i for i, job in enumerate(self.jobs)}
-        try:
-            while waiting:
-                done, _ = await asyncio.wait(
-                    waiting, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                new: Pieces = []
-                for task in done:
-                    index, pieces = waiting.pop(task), task.result()
-                    new += [(index, piece) for piece in pieces]
-                    finish = pieces[-1].finish
-                    if finish and (error := failure(finish)):
-                        raise error
-                    if finish is None:
-                        again = asyncio.create_task(self.jobs[index].outbox.take())
-                        waiting[again] = index
-                yield new
-        finally:
-            for task in waiting:
-                task.cancel()
-
-    def usage(self) -> Usage:
-        prompt = sum(len(job.prompt) for job in self.jobs[:: self._n])
-        completion = sum(job.tokens for job in self.jobs)
-        return Usage(
-            prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
-        )
 
 
 class TokenLogs:
     """Pieces of one text -> what OpenAI tells of their tokens."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, top: bool = False) -> None:
+        """`top`: whether the pieces have the most likely tokens as well."""
+        self._tokenizer, self._top = tokenizer, top
         self._stream = tokenizer.stream()
         self._offset = 0
 
     def take(self, piece: Piece) -> Logprobs:
+        names = [token_text(self._tokenizer, token) for token in piece.ids]
+        logs = rounded(piece.logs)
+        tops = None
+        if self._top:
+            tops = [self._named(*one) for one in zip(names, logs, piece.tops, strict=True)]
         return Logprobs(
-            tokens=[token_text(self._tokenizer, token) for token in piece.ids],
-            token_logprobs=rounded(piece.logs),
+            tokens=names,
+            token_logprobs=logs,
             text_offset=list(self._offsets(piece.ids)),
+            top_logprobs=tops,
         )
+
+    def _named(self, name: str, log: float | None, top: Sequence[Token]) -> dict[str, float] | None:
+        if log is None:
+            return None
+        named = {token_text(self._tokenizer, one.id): round_log(one.log_probability) for one in top}
+        return named | {name: log}
 
     def _offsets(self, ids: Sequence[int]) -> Iterator[int]:
         for token in ids:
@@ -122,22 +95,10 @@ class Answer:
 
     async def whole(self, receive: Receive) -> Completion:
         """Raises ApiError when a text did not end by itself."""
-        parts: list[list[Piece]] = [[Piece(echo)] for echo in self.echoes]
-        async with watched(self.together, receive), aclosing(self.together.pieces()) as news:
-            async for new in news:
-                for index, piece in new:
-                    parts[index].append(piece)
-        choices = [self.choice(index, _joined(pieces)) for index, pieces in enumerate(parts)]
+        parts = zip(self.echoes, await self.together.wholes(receive), strict=True)
+        texts = [joined([Piece(echo), own]) for echo, own in parts]
+        choices = [self.choice(*text) for text in enumerate(texts)]
         return Completion(**self.head, choices=choices, usage=self.together.usage())
-
-
-def _joined(pieces: Sequence[Piece]) -> Piece:
-    return Piece(
-        "".join(piece.text for piece in pieces),
-        pieces[-1].finish,
-        [log for piece in pieces for log in piece.logs],
-        [token for piece in pieces for token in piece.ids],
-    )
 
 
 class CompletionStream(Response):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from serving.api.answers import server_timing
-from serving.api.openai.completions import Answer, CompletionStream, Together, TokenLogs
+from serving.api.openai.completions import Answer, CompletionStream, TokenLogs
 from serving.api.openai.errors import OpenAIRoute, error_answers
 from serving.api.openai.schemas import (
     Completion,
@@ -18,22 +18,21 @@ from serving.api.openai.schemas import (
 )
 from serving.api.requests import JSON, read_json
 from serving.api.routes import SEED_BITS, body_content, check_length
-from serving.api.schemas import MAX_INT
+from serving.api.schemas import MAX_INT, described
+from serving.api.together import Together
 from serving.engines.detokenize import Transcript
+from serving.engines.opened import Wish
 from serving.engines.text import Generation
 from serving.errors import RequestError
 from serving.models.load import TextModel
 from serving.service import Service
 
 COMPLETIONS = "/v1/completions"
-LONG_PROMPTS = 16
-"""The body may have as many bytes as so many of the longest prompts."""
 CHUNKS = {
     "description": "The texts; with `stream: true` as server-sent events, of which each has the "
     "new text of one choice",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
             "example": 'data: {"id": "cmpl-5f3a", "object": "text_completion", "created": '
             '1795000000, "model": "luminanet", "system_fingerprint": "fp_0123456789ab", "choices": '
             '[{"text": " girl", "index": 0, "logprobs": null, "finish_reason": null}]}\n\n'
@@ -55,16 +54,17 @@ def build_router(service: Service) -> APIRouter:
         COMPLETIONS,
         response_model=Completion,
         responses={200: CHUNKS, **error_answers(400, 404, 413, 415, 429, 500, 503, 504)},
-        openapi_extra=body_content({JSON: CompletionRequest.model_json_schema()}),
+        openapi_extra=body_content({JSON: described(CompletionRequest)}),
     )
     async def complete(request: Request) -> Response:
         """Continues texts as OpenAI's completions do, with OpenAI's defaults. Every prompt gets n
         choices: all of them wait together, or the answer is a 429."""
         body = await read_json(request, CompletionRequest)
         body.check_supported()
-        check_length(body.max_tokens, service.settings)
+        check_length(body.max_tokens, body.min_tokens, body.echo, service.settings)
         _check_count(len(body.prompts) * body.n, service.settings.queue_limit)
         model, engine = service.text(body.model)
+        model.known(list(body.logit_bias), "logit_bias")
         prompts = await run_in_threadpool(_token_ids, model, body.prompts)
         together = Together(_generations(body, model, prompts, request), body.n)
         service.submit(engine, *together.jobs)
@@ -109,14 +109,17 @@ def _generations(
     """Those of every prompt one after the other; number i has the request's seed + i."""
     seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
     each = [prompt for prompt in prompts for _ in range(body.n)]
+    wish = Wish(body.logprobs or 0, prompt=body.echo and body.logprobs is not None)
     return [
         Generation(
             prompt,
-            Transcript(model.tokenizer.stream(), body.stop),
-            body.sampling((seed + index) % (MAX_INT + 1)),
+            Transcript(model.tokenizer.stream(), body.stop, body.min_tokens),
+            body.sampling((seed + index) % (MAX_INT + 1), model.manifest.end_id),
             body.max_tokens,
             request.state.arrived_s,
             request.state.request_id,
+            wish=wish,
+            ignore_eos=body.ignore_eos,
         )
         for index, prompt in enumerate(each)
     ]
@@ -135,5 +138,5 @@ def _answer(
     echoes = [model.tokenizer.decode(j.prompt) if body.echo else "" for j in together.jobs]
     logs = None
     if body.logprobs is not None:
-        logs = [TokenLogs(model.tokenizer) for _ in together.jobs]
+        logs = [TokenLogs(model.tokenizer, body.logprobs > 0) for _ in together.jobs]
     return Answer(together, head, echoes, logs)

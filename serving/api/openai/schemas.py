@@ -1,7 +1,8 @@
 """Bodies and answers of OpenAI's completions and models.
 
 Source: https://platform.openai.com/docs/api-reference/completions, which has the defaults; the
-fields top_k, min_p and repetition_penalty are ours, as clients send them to vLLM.
+fields top_k, min_p, repetition_penalty, min_tokens and ignore_eos are ours, as clients send them to
+vLLM.
 """
 
 from typing import Annotated, Any, Literal
@@ -10,7 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidato
 from pydantic_core import PydanticCustomError
 
 from luminanet.sampling import Sampling
-from serving.api.schemas import MAX_INT, MAX_PENALTY, MIN_PENALTY, Body, Stops, Usage
+from serving.api.schemas import (
+    IGNORE_EOS,
+    LOGIT_BIAS,
+    MAX_INT,
+    MAX_PENALTY,
+    MAX_TOP,
+    MIN_PENALTY,
+    MIN_TOKENS,
+    Body,
+    LogitBias,
+    Stops,
+    Usage,
+)
 from serving.errors import RequestError
 
 Text = Annotated[str, Field(min_length=1)]
@@ -53,7 +66,11 @@ class CompletionRequest(Body):
         examples=["Once upon a time, there was a little"],
     )
     n: int = Field(default=1, ge=1, le=MAX_INT, description="choices for every prompt")
-    max_tokens: int = Field(default=16, ge=1, le=MAX_INT, description="of every choice, at most")
+    max_tokens: int = Field(
+        default=16, ge=0, le=MAX_INT, description="of every choice, at most; 0 with echo"
+    )
+    min_tokens: int = Field(default=0, ge=0, le=MAX_INT, description=MIN_TOKENS)
+    ignore_eos: bool = Field(default=False, description=IGNORE_EOS)
     temperature: float = Field(
         default=1.0, ge=0, le=100, description="0 always takes the most likely token"
     )
@@ -82,16 +99,20 @@ class CompletionRequest(Body):
     stop: Stops = Field(default=[], description="strings that end a text and are not part of it")
     stream: bool = Field(default=False, description="answer piece by piece, as server-sent events")
     stream_options: StreamOptions | None = Field(default=None, description="where stream is true")
-    echo: bool = Field(default=False, description="begin every text with its prompt")
+    echo: bool = Field(
+        default=False, description="begin every text, and its logprobs, with its prompt"
+    )
     logprobs: int | None = Field(
         default=None,
-        description="0: the tokens that were drawn with their log-probabilities, at temperature 1 "
-        "and before any limit or penalty; others than those drawn are not known here",
+        ge=0,
+        le=MAX_TOP,
+        description="tell the tokens with their log-probabilities, at temperature 1 and before any "
+        "limit, penalty or bias, and so many of the most likely ones in the place of each",
     )
+    logit_bias: LogitBias = Field(default={}, description=LOGIT_BIAS)
     user: str | None = Field(default=None, description="taken, and changes nothing")
     best_of: int | None = Field(default=None, description="taken where it is n")
     suffix: str | None = Field(default=None, description="taken where it is empty")
-    logit_bias: dict[str, Any] | None = Field(default=None, description="taken where it is empty")
     presence_penalty: float = Field(default=0.0, description="taken where it is 0")
     frequency_penalty: float = Field(default=0.0, description="taken where it is 0")
 
@@ -107,7 +128,7 @@ class CompletionRequest(Body):
     def with_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def sampling(self, seed: int) -> Sampling:
+    def sampling(self, seed: int, end_id: int) -> Sampling:
         return Sampling(
             temperature=self.temperature,
             top_k=self.top_k,
@@ -115,25 +136,19 @@ class CompletionRequest(Body):
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
             seed=seed,
+            logit_bias=self.logit_bias,
+            min_tokens=0 if self.ignore_eos else self.min_tokens,
+            end_id=end_id,
         )
 
     def check_supported(self) -> None:
         """Raises RequestError for what the API has and the engines do not."""
         refused = {
-            "logprobs": (
-                self.logprobs not in (None, 0),
-                "only the tokens that were drawn have log-probabilities here: send 0 for these",
-            ),
-            "echo": (
-                self.echo and self.logprobs is not None,
-                "a prompt has no log-probabilities here: send echo without logprobs",
-            ),
             "best_of": (
                 self.best_of not in (None, self.n),
                 "all choices are answered, none is discarded: send n alone",
             ),
             "suffix": (bool(self.suffix), "no text is written between two others: leave it out"),
-            "logit_bias": (bool(self.logit_bias), "single tokens have no bias here: leave it out"),
             "presence_penalty": (
                 self.presence_penalty != 0,
                 "only repetition_penalty is known here: leave it out or send 0",
@@ -153,15 +168,17 @@ class CompletionRequest(Body):
 
 
 class Logprobs(BaseModel):
-    """One entry in every list for each token drawn, the end-of-text token and those of a stop
-    string included."""
+    """One entry in every list for each token, the end-of-text token and those of a stop string
+    included; with echo those of the prompt come first, and of the very first nothing is told."""
 
     tokens: list[str] = Field(description="bytes that are no whole characters as bytes:\\x..")
-    token_logprobs: list[float]
+    token_logprobs: list[float | None]
     text_offset: list[int] = Field(
         description="characters of the text that were whole before the token"
     )
-    top_logprobs: None = None
+    top_logprobs: list[dict[str, float] | None] | None = Field(
+        default=None, description="the most likely tokens in the place of each, and itself"
+    )
 
 
 class Choice(BaseModel):

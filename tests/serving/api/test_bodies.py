@@ -17,10 +17,11 @@ from serving.api import encoded
 from serving.api.requests import JSON, known, parse, read_picture
 from serving.api.routes import text_bytes
 from serving.api.schemas import Body
-from serving.api.streaming import _frame_with_logs, _text_frame
+from serving.api.streaming import Telling
 from serving.engines.text import Piece
 from serving.errors import ApiError, RequestError
 from serving.models.load import Models
+from tests.nets import tiny_tokenizer
 from tests.serving.api.test_classify import png
 from tests.serving.helpers import Running
 
@@ -35,6 +36,7 @@ def items(item: str, size: int = SIZE) -> str:
     return ",".join([item] * (size // (len(item) + 1)))
 
 
+TENSOR = {"name": "prompt", "datatype": "BYTES", "shape": [1], "data": ["a"]}
 WRONG = {
     "numbers": f'{{"prompt":"a","image":"aaaa","stop":[{items("0")}]}}',
     "strings": f'{{"prompt":"a","image":"aaaa","stop":[{items(chr(34) * 2)}]}}',
@@ -102,7 +104,10 @@ def test_the_longest_prompt_that_a_model_reads_fits_however_it_is_escaped(
 ) -> None:
     text = next(m for m in models.text.values() if m.manifest.family == model)
     prompt = "\U0001f600" * (text.manifest.context * text.longest_token)
-    body = json.dumps({"prompt": prompt, "model": model, "stop": ["\U0001f600" * 64] * 4}, indent=4)
+    biases = {str(token): 1 / 3 for token in range(300)}
+    stops = ["\U0001f600" * 64] * 4
+    given = {"prompt": prompt, "model": model, "stop": stops, "logit_bias": biases}
+    body = json.dumps(given, indent=4)
     assert body.count("\\u") == 2 * (len(prompt) + 4 * 64)
     assert len(body) <= text_bytes(models, 1 << 30) < 1 << 20
     response = post(server, "/generate", body.encode())
@@ -130,6 +135,7 @@ def test_null_gives_the_same_answer_as_nothing(server: Running, schema: type[Bod
         "GenerateRequest": ("/generate", {"prompt": "a", "max_tokens": 2, "seed": 1}),
         "ClassifyRequest": ("/classify", {"image": base64.b64encode(png()).decode()}),
         "CompletionRequest": ("/v1/completions", {"prompt": "a", "max_tokens": 2, "seed": 1}),
+        "InferRequest": ("/v2/models/gpt2/infer", {"inputs": [TENSOR], "parameters": {"seed": 1}}),
         "TokenizeRequest": ("/tokenize", {"prompt": "a"}),
         "DetokenizeRequest": ("/detokenize", {"tokens": [1]}),
     }
@@ -290,7 +296,9 @@ def test_a_frame_is_one_line_however_a_client_splits_lines() -> None:
     ends = [chr(c) for c in range(0x3000) if len(f"a{chr(c)}b".splitlines()) > 1]
     assert {"\x85", "\u2028", "\u2029", "\x0b", "\x1c"} < set(ends)
     text = "a" + "b".join(ends)
-    for frame in _text_frame(Piece(text)), _frame_with_logs(Piece(text, None, [-1.0])):
+    for logprobs in False, True:
+        telling = Telling(tiny_tokenizer(), logprobs)
+        frame = telling.frame(Piece(text, None, [-1.0], [1]))
         (line, empty) = frame.decode().splitlines()
         assert empty == ""
         assert json.loads(line.removeprefix("data: "))["text"] == text

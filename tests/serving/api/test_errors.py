@@ -26,8 +26,8 @@ PROMPT = {"prompt": "Once"}
         ({"prompt": ""}, "prompt", "at least 1 character"),
         ({"prompt": 5}, "prompt", "string"),
         ({"prompt": None}, "prompt", "string"),
-        (PROMPT | {"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
-        (PROMPT | {"max_tokens": -1}, "max_tokens", "greater than or equal to 1"),
+        (PROMPT | {"max_tokens": 0}, "max_tokens", "without echo it must be at least 1"),
+        (PROMPT | {"max_tokens": -1}, "max_tokens", "greater than or equal to 0"),
         (PROMPT | {"max_tokens": 10**9}, "max_tokens", "this server allows 1 to 4096"),
         (
             PROMPT | {"max_tokens": 10**30},

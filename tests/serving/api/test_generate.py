@@ -286,3 +286,110 @@ def test_an_error_in_mid_stream_is_the_last_frame(
     told = json.loads(last.removeprefix("data: "))
     assert list(told) == ["error", "usage", "model", "seed"]
     assert told["usage"]["completion_tokens"] > 0
+
+
+# ---------------------------------------------------------------------- beyond the decode graphs
+
+
+@pytest.mark.parametrize("model", ["luminanet", "gpt2"])
+def test_a_bias_forces_and_forbids_tokens(server: Running, model: str) -> None:
+    body: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 6, "seed": 5, "model": model}
+    (forced,) = server.post("/tokenize", prompt="q", model=model).json()["tokens"]
+    plain = server.post("/generate", **body, temperature=0).json()
+    assert "q" not in plain["text"]
+    assert server.post("/generate", **body, logit_bias={forced: 100}).json()["text"] == "q" * 6
+    likely = server.post("/generate", **body, temperature=0, top_logprobs=1).json()
+    first = likely["top_logprobs"][0][0]["id"]
+    other = server.post("/generate", **body, temperature=0, logit_bias={first: -100}).json()
+    assert other["text"] != plain["text"]
+    assert server.post("/generate", **body, logit_bias={}, temperature=0).json() == plain
+
+
+@pytest.mark.parametrize("model", ["luminanet", "gpt2"])
+def test_the_most_likely_tokens_are_answered_beside_the_logprobs(
+    server: Running, model: str
+) -> None:
+    body: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 6, "seed": 5, "model": model}
+    plain = server.post("/generate", **body, logprobs=True).json()
+    whole = server.post("/generate", **body, logprobs=True, top_logprobs=20).json()
+    tops = whole.pop("top_logprobs")
+    assert whole.pop("logprobs") == pytest.approx(plain.pop("logprobs"), abs=1e-4)
+    assert whole == plain
+    assert [len(top) for top in tops] == [20] * 6
+    for top in tops:
+        logs = [token["logprob"] for token in top]
+        assert logs == sorted(logs, reverse=True)
+        assert len({token["id"] for token in top}) == 20
+        assert all(isinstance(token["token"], str) for token in top)
+    *pieces, last, _ = frames(server.post("/generate", **body, top_logprobs=20, stream=True))
+    assert [top for piece in pieces for top in piece["top_logprobs"]] == tops
+    assert "logprobs" not in pieces[0]
+    assert last["usage"] == plain["usage"]
+
+
+@pytest.mark.parametrize("model", ["luminanet", "gpt2"])
+@pytest.mark.parametrize("max_tokens", [0, 3])
+def test_a_prompt_is_scored_and_echoed_whole_and_streamed(
+    server: Running, model: str, max_tokens: int
+) -> None:
+    body: dict[str, Any] = {"prompt": PROMPT, "max_tokens": max_tokens, "seed": 5, "model": model}
+    asked = {**body, "echo": True, "prompt_logprobs": True, "top_logprobs": 2}
+    whole = server.post("/generate", **asked).json()
+    count = whole["usage"]["prompt_tokens"]
+    logs, tops = whole["prompt_logprobs"], whole["prompt_top_logprobs"]
+    assert whole["text"].startswith(PROMPT)
+    assert (logs[0], tops[0], len(logs), len(tops)) == (None, None, count, count)
+    assert all(log < 0 for log in logs[1:])
+    assert all(log <= top[0]["logprob"] for log, top in zip(logs[1:], tops[1:], strict=True))
+    assert whole["usage"]["completion_tokens"] == max_tokens == len(whole["top_logprobs"])
+    echo, scores, *pieces, last, done = frames(server.post("/generate", **asked, stream=True))
+    assert echo == {"text": PROMPT}
+    assert scores == {"text": "", "prompt_logprobs": logs, "prompt_top_logprobs": tops}
+    assert PROMPT + "".join(piece["text"] for piece in pieces) == whole["text"]
+    assert (last["finish_reason"], done) == (whole["finish_reason"], "[DONE]")
+
+
+@pytest.mark.parametrize("model", ["luminanet", "gpt2"])
+def test_a_prompt_scores_what_it_scored_when_it_was_drawn(server: Running, model: str) -> None:
+    (first,) = server.post("/tokenize", prompt="q", model=model).json()["tokens"]
+    greedy: dict[str, Any] = {"temperature": 0, "logprobs": True, "top_logprobs": 1}
+    drawn = server.post("/generate", prompt="q", max_tokens=9, model=model, **greedy).json()
+    ids = [first, *(top[0]["id"] for top in drawn["top_logprobs"])]
+    asked: dict[str, Any] = {"prompt": ids, "max_tokens": 0, "echo": True, "logprobs": 0}
+    (choice,) = server.post("/v1/completions", model=model, **asked).json()["choices"]
+    assert choice["logprobs"]["token_logprobs"] == pytest.approx(
+        [None, *drawn["logprobs"]], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("model", ["luminanet", "gpt2"])
+def test_ignore_eos_and_min_tokens_hold_the_end_off(server: Running, model: str) -> None:
+    end = server.service.models.text[Family(model)].manifest.end_id
+    body: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 12, "seed": 5, "model": model}
+    body["logit_bias"] = {end: 50}
+
+    def told(**options: Any) -> tuple[str, int]:
+        answer = server.post("/generate", **body, **options).json()
+        return answer["finish_reason"], answer["usage"]["completion_tokens"]
+
+    assert told() == ("stop", 1)
+    assert told(min_tokens=4) == ("stop", 5)
+    assert told(ignore_eos=True) == ("length", 12)
+    stopped = server.post(
+        "/generate", prompt="a", seed=1, max_tokens=9, min_tokens=9, stop=["a", " "]
+    )
+    assert stopped.json()["usage"]["completion_tokens"] == 9
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("logit_bias", {"100000": 1}),
+        ("min_tokens", 129),
+        ("top_logprobs", 21),
+        ("max_tokens", 0),
+    ],
+)
+def test_what_no_text_can_have_is_refused(server: Running, field: str, value: Any) -> None:
+    response = server.post("/generate", prompt="a", **{field: value})
+    assert (response.status_code, response.json()["error"]["param"]) == (422, field)

@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 
+from luminanet.artifact.manifest import Family
 from serving.engines.engine import LONGEST_RETRY_S
 from serving.models.load import Models
 from tests.serving.helpers import Running, all_cancelled, frames, gated, running, wait_until
@@ -106,6 +107,74 @@ def test_logprobs_name_the_tokens_that_were_drawn(server: Running, client: opena
             assert token in choice.text[offset : offset + len(token) + 3], "after U+FFFDs at most"
 
 
+@pytest.mark.parametrize("model", ["luminanet", "gpt2"])
+def test_the_most_likely_tokens_have_the_one_drawn_among_them(
+    server: Running, client: openai.OpenAI, model: str
+) -> None:
+    asked: dict[str, Any] = {**CALM, "model": model, "prompt": "a b"}
+    (choice,) = client.completions.create(**asked, logprobs=3).choices
+    ours = server.post(
+        "/generate", prompt="a b", seed=3, max_tokens=6, temperature=1, top_k=0, model=model,
+        logprobs=True, top_logprobs=3,
+    ).json()  # fmt: skip
+    logs = choice.logprobs
+    assert logs is not None
+    assert logs.tokens is not None
+    assert logs.token_logprobs == ours["logprobs"]
+    assert logs.top_logprobs is not None
+    for token, log, top, known in zip(
+        logs.tokens, ours["logprobs"], logs.top_logprobs, ours["top_logprobs"], strict=True
+    ):
+        assert top == {token: log} | {other["token"]: other["logprob"] for other in known}
+
+
+@pytest.mark.parametrize("model", ["luminanet", "gpt2"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_echo_with_logprobs_scores_the_prompt(
+    server: Running, client: openai.OpenAI, model: str, stream: bool
+) -> None:
+    """As lm-eval's local-completions asks: prompts as token ids, and one token or none drawn."""
+    prompts = [server.post("/tokenize", prompt=t).json()["tokens"] for t in ("a b c", "q")]
+    for max_tokens in 0, 1:
+        asked: dict[str, Any] = {"model": model, "prompt": prompts, "echo": True, "logprobs": 1}
+        asked |= {"max_tokens": max_tokens, "temperature": 0, "seed": 1234}
+        whole = client.completions.create(**asked)
+        for text, prompt, choice in zip(("a b c", "q"), prompts, whole.choices, strict=True):
+            logs = choice.logprobs
+            assert logs is not None
+            assert logs.tokens is not None
+            assert logs.token_logprobs is not None
+            assert logs.top_logprobs is not None
+            assert choice.text.startswith(text)
+            assert "".join(logs.tokens[: len(prompt)]) == text
+            assert len(logs.token_logprobs) == len(prompt) + max_tokens
+            assert (logs.token_logprobs[0], logs.top_logprobs[0]) == (None, None)
+            for log, top in list(zip(logs.token_logprobs, logs.top_logprobs, strict=True))[1:]:
+                assert log in top.values()
+            if max_tokens:
+                assert logs.token_logprobs[-1] == max(logs.top_logprobs[-1].values())
+        if stream:
+            chunks = list(client.completions.create(**asked, stream=True))
+            for expected in whole.choices:
+                parts = [c for chunk in chunks for c in chunk.choices if c.index == expected.index]
+                assert "".join(part.text for part in parts) == expected.text
+                for name in "tokens", "token_logprobs", "text_offset", "top_logprobs":
+                    told = [value for part in parts for value in getattr(part.logprobs, name)]
+                    assert told == getattr(expected.logprobs, name)
+
+
+def test_fields_of_vllm_are_taken(server: Running, client: openai.OpenAI) -> None:
+    end = server.service.models.text[Family.LUMINANET].manifest.end_id
+    asked: dict[str, Any] = {**CALM, "prompt": "a", "logit_bias": {str(end): 100}}
+    ended = client.completions.create(**asked).choices[0]
+    held = client.completions.create(**asked, extra_body={"min_tokens": 6}).choices[0]
+    passed = client.completions.create(**asked, extra_body={"ignore_eos": True}).choices[0]
+    reasons = [choice.finish_reason for choice in (ended, held, passed)]
+    assert reasons == ["stop", "length", "length"]
+    with pytest.raises(openai.BadRequestError, match="min_tokens"):
+        client.completions.create(**asked, extra_body={"min_tokens": 7})
+
+
 def test_a_stream_has_the_texts_the_logprobs_and_then_the_usage(client: openai.OpenAI) -> None:
     asked: dict[str, Any] = {**CALM, "prompt": ["a b", "c"], "n": 2, "logprobs": 0}
     whole = client.completions.create(**asked)
@@ -149,10 +218,12 @@ def test_the_metrics_know_a_path_with_a_name_in_it(server: Running, client: open
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("logprobs", 1),
+        ("logprobs", 21),
+        ("logprobs", -1),
         ("best_of", 3),
         ("suffix", "end"),
-        ("logit_bias", {"5": 1}),
+        ("logit_bias", {"5": 101}),
+        ("logit_bias", {"100000": 1}),
         ("presence_penalty", 0.5),
         ("frequency_penalty", -0.5),
         ("stream_options", {"include_usage": True}),
@@ -170,7 +241,7 @@ def test_the_metrics_know_a_path_with_a_name_in_it(server: Running, client: open
     ],
 )
 def test_what_is_refused_is_named(client: openai.OpenAI, field: str, value: Any) -> None:
-    body = {"model": "luminanet", "prompt": "a", field: value}
+    body: dict[str, Any] = {"model": "luminanet", "prompt": "a", field: value}
     with pytest.raises(openai.BadRequestError) as refused:
         client.completions.create(**body)
     error = refused.value
@@ -179,12 +250,6 @@ def test_what_is_refused_is_named(client: openai.OpenAI, field: str, value: Any)
         "invalid_request_error",
         "invalid_request",
     )
-
-
-def test_echo_with_logprobs_is_refused(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError) as refused:
-        client.completions.create(model="luminanet", prompt="a", echo=True, logprobs=0)
-    assert refused.value.param == "echo"
 
 
 def test_what_changes_nothing_is_taken(client: openai.OpenAI) -> None:
