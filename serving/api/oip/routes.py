@@ -30,6 +30,7 @@ from serving.api.oip.texts import Texts
 from serving.api.oip.wire import HEADER, OCTETS
 from serving.api.requests import JSON, media_type, parse
 from serving.api.routes import body_content
+from serving.api.schemas import described
 from serving.engines.making import labels_of
 from serving.errors import (
     BodyTooLargeError,
@@ -63,7 +64,7 @@ BYTES_BEHIND = {
     "a text or a file of BYTES stands behind its length, of 4 bytes",
 }
 REQUEST = {
-    **body_content({JSON: InferRequest.model_json_schema(), OCTETS: BYTES_BEHIND}),
+    **body_content({JSON: described(InferRequest), OCTETS: BYTES_BEHIND}),
     "parameters": [LENGTH],
 }
 ANSWER = {
