@@ -14,10 +14,11 @@ from starlette.requests import ClientDisconnect
 from serving import keys, page
 from serving.api import health, reference, routes, tokens
 from serving.api.access import PROBES, Access
-from serving.api.answers import SERVER_TIMING, answer
+from serving.api.answers import answer
 from serving.api.middleware import REQUEST_ID, BodyLimit, HeadAsGet, RequestMetrics, RootPath
 from serving.api.oip import routes as oip
 from serving.api.openai import routes as openai
+from serving.api.streaming import SERVER_TIMING
 from serving.errors import ApiError, ClientGoneError, InternalError, MethodError, PathError
 from serving.metrics.families import Metrics
 from serving.models.load import Models

@@ -9,11 +9,18 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from serving.api import schemas
-from serving.api.answers import server_timing
 from serving.api.forms import Picture
 from serving.api.requests import JSON, MULTIPART, read_json, read_picture
 from serving.api.schemas import ClassifyRequest, GenerateRequest, described, error_answers
-from serving.api.streaming import EventStream, Telling, joined, result, token_usage, whole
+from serving.api.streaming import (
+    EventStream,
+    Telling,
+    joined,
+    result,
+    server_timing,
+    token_usage,
+    whole,
+)
 from serving.engines.detokenize import Transcript
 from serving.engines.images import Classification, Probabilities
 from serving.engines.opened import Wish

@@ -18,6 +18,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -34,6 +35,7 @@ from serving.errors import ApiError
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": waiting\n\n"
+SERVER_TIMING = "Server-Timing"
 ESCAPED = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 """Ends of lines for str.splitlines and clients like it, which JSON leaves as they are."""
 
@@ -178,6 +180,23 @@ class EventStream(Response):
         if error:
             return _frame({**errors.body(error), **told})
         return _frame({"finish_reason": finish, **told}) + DONE
+
+
+def server_timing(*jobs: Job) -> dict[str, str]:
+    """The header of a whole answer to these jobs, which have ended, in milliseconds: `queue`, the
+    wait for a place in a batch; `first_token`, of texts, and `total`, both from the end of the
+    request's headers. Of several jobs the longest wait and the earliest token.
+
+    Source: https://www.w3.org/TR/server-timing/
+    """
+    arrived_s = jobs[0].arrived_s
+    spans_s = {"queue": max(job.started_s - job.submitted_s for job in jobs)}
+    texts = [job.first_s for job in jobs if isinstance(job, Generation)]
+    if texts:
+        spans_s["first_token"] = min(texts) - arrived_s
+    spans_s["total"] = perf_counter() - arrived_s
+    told = ", ".join(f"{name};dur={1000 * span_s:.3f}" for name, span_s in spans_s.items())
+    return {SERVER_TIMING: told}
 
 
 def token_usage(job: Generation) -> Usage:

@@ -242,7 +242,8 @@ def test_what_scales_is_a_metric_that_the_server_has() -> None:
     (trigger,) = found["ScaledObject"]["spec"]["triggers"]
     asked = set(re.findall(r"luminanet_\w+", trigger["metadata"]["query"]))
     assert asked == {"luminanet_requests_running", "luminanet_requests_waiting"}
-    families = (ROOT / "serving" / "metrics" / "families.py").read_text("utf-8")
+    sources = (ROOT / "serving" / "metrics").glob("*.py")
+    families = "".join(path.read_text("utf-8") for path in sources)
     for name in asked:
         assert f'"{name.removeprefix("luminanet_")}"' in families
     (endpoint,) = found["PodMonitor"]["spec"]["podMetricsEndpoints"]

@@ -7,7 +7,6 @@ from time import time
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from serving.api.answers import server_timing
 from serving.api.openai.completions import Answer, CompletionStream, TokenLogs
 from serving.api.openai.errors import OpenAIRoute, error_answers
 from serving.api.openai.schemas import (
@@ -19,6 +18,7 @@ from serving.api.openai.schemas import (
 from serving.api.requests import JSON, read_json
 from serving.api.routes import SEED_BITS, body_content, check_length
 from serving.api.schemas import MAX_INT, described
+from serving.api.streaming import server_timing
 from serving.api.together import Together
 from serving.engines.detokenize import Transcript
 from serving.engines.opened import Wish
