@@ -70,7 +70,13 @@ def write(page: Page, tokens: int = 12) -> None:
 
 def choose(page: Page, content: bytes, kind: str = "image/png") -> None:
     file: Any = {"name": "ship", "mimeType": kind, "buffer": content}
+    listening(page)
     page.get_by_label("Choose a file", exact=True).set_input_files(file)
+
+
+def listening(page: Page) -> None:
+    """Waits until the page hears of pictures, as people do who wait until they see where."""
+    expect(page.locator("#easel")).to_be_visible()
 
 
 def test_both_models_write_side_by_side(page: Page, server: Running) -> None:
@@ -192,6 +198,7 @@ def test_a_chosen_picture_gets_the_bars_of_its_classes(page: Page, server: Runni
 
 @pytest.mark.parametrize("way", ["paste", "drop"])
 def test_a_picture_can_be_pasted_and_dropped(page: Page, way: str) -> None:
+    listening(page)
     page.evaluate(
         """([way, text]) => {
             const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
