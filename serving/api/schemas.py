@@ -2,7 +2,7 @@
 are left at their first bad item (FailFast)."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -116,7 +116,36 @@ def _inlined(schema: Any, named: Mapping[str, Any]) -> Any:
     return {**_inlined(named[schema["$ref"].removeprefix("#/$defs/")], named), **beside}
 
 
-class GenerateRequest(Body):
+class Sampled:
+    """What bodies that ask for texts have in common, whatever their defaults."""
+
+    if TYPE_CHECKING:  # fields of the bodies, each in its own order
+        temperature: float
+        top_k: int
+        top_p: float
+        min_p: float
+        repetition_penalty: float
+        logit_bias: LogitBias
+        min_tokens: int
+        ignore_eos: bool
+
+    def sampling(self, seed: int, end_id: int) -> Sampling:
+        """How the tokens are to be chosen; `seed` is the request's, or one chosen for it, `end_id`
+        the model's end of text."""
+        return Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=seed,
+            logit_bias=self.logit_bias,
+            min_tokens=0 if self.ignore_eos else self.min_tokens,
+            end_id=end_id,
+        )
+
+
+class GenerateRequest(Sampled, Body):
     prompt: str = Field(
         min_length=1,
         description="text to continue; at most as many tokens as the model's context (/models)",
@@ -187,21 +216,6 @@ class GenerateRequest(Body):
     )
     stream: bool = Field(default=False, description="answer piece by piece, as server-sent events")
     model: str = Field(default="luminanet", description="who writes: see /models")
-
-    def sampling(self, seed: int, end_id: int) -> Sampling:
-        """How the tokens are to be chosen; `seed` is the request's, or one chosen for it, `end_id`
-        the model's end of text."""
-        return Sampling(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            seed=seed,
-            logit_bias=self.logit_bias,
-            min_tokens=0 if self.ignore_eos else self.min_tokens,
-            end_id=end_id,
-        )
 
 
 class Usage(BaseModel):

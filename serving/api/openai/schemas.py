@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from luminanet.sampling import Sampling
 from serving.api.schemas import (
     IGNORE_EOS,
     LOGIT_BIAS,
@@ -21,6 +20,7 @@ from serving.api.schemas import (
     MIN_TOKENS,
     Body,
     LogitBias,
+    Sampled,
     Stops,
     Usage,
 )
@@ -58,7 +58,7 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool = Field(default=False, description="taken, and changes nothing")
 
 
-class CompletionRequest(Body):
+class CompletionRequest(Sampled, Body):
     model: str = Field(default="luminanet", description="who writes: see /v1/models")
     prompt: Prompt = Field(
         description="one text or several, as they are or as token ids (/tokenize); each at most as "
@@ -127,19 +127,6 @@ class CompletionRequest(Body):
     @property
     def with_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
-
-    def sampling(self, seed: int, end_id: int) -> Sampling:
-        return Sampling(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            seed=seed,
-            logit_bias=self.logit_bias,
-            min_tokens=0 if self.ignore_eos else self.min_tokens,
-            end_id=end_id,
-        )
 
     def check_supported(self) -> None:
         """Raises RequestError for what the API has and the engines do not."""
