@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from serving import keys, page
-from serving.api import health, reference, routes, tokens
+from serving.api import health, reference, routes, texts, tokens
 from serving.api.access import PROBES, Access
 from serving.api.answers import answer
 from serving.api.middleware import REQUEST_ID, BodyLimit, HeadAsGet, RequestMetrics, RootPath
@@ -96,8 +96,8 @@ def _add_middleware(
     def most_bytes(path: str) -> int:
         if path.startswith((routes.CLASSIFY, oip.MODELS)):
             return settings.max_body_bytes
-        prompts = routes.LONG_PROMPTS if path == openai.COMPLETIONS else 1
-        return routes.text_bytes(service.models, settings.max_body_bytes, prompts)
+        prompts = texts.LONG_PROMPTS if path in (routes.GENERATE, openai.COMPLETIONS) else 1
+        return texts.text_bytes(service.models, settings.max_body_bytes, prompts)
 
     app.add_middleware(BodyLimit, limit=most_bytes)
     app.add_middleware(HeadAsGet)

@@ -1,6 +1,7 @@
-"""A multipart form with a picture -> what it asks. Names are UTF-8, whatever charset is named."""
+"""A multipart form with pictures -> what it asks. Names are UTF-8, whatever charset is named."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from python_multipart.multipart import parse_options_header
@@ -18,16 +19,20 @@ SHOWN_CHARACTERS = 64
 BOUNDARY = re.compile(rb"[\w'()+,./:=? -]{0,69}[\w'()+,./:=?-]", re.ASCII)
 """RFC 2046, 5.1.1."""
 CAUSES = {
-    "Too many": f"it has the fields {', '.join(FIELDS)}, each once",
+    "Too many": f"it has the fields {', '.join(FIELDS)}, and only {FILE} more than once",
     "The Content-Disposition": "a part has no name: Content-Disposition: form-data; name=...",
 }
 """How messages of the parser begin -> what we say."""
 
 
-class Picture(NamedTuple):
-    """A file, how many classes to list, and who looks."""
+class Files(NamedTuple):
+    """Files with pictures, how many classes to list, and who looks."""
 
-    data: bytes
+    data: Sequence[bytes]
+    field: str
+    """In which they came."""
+    listed: bool
+    """Whether they are answered with a list."""
     top_k: int
     model: str
 
@@ -56,7 +61,7 @@ class _Form(MultiPartParser):
             raise RequestError(
                 f"there is no field {param!r}: the fields are {', '.join(FIELDS)}", param
             )
-        if part.field_name in self._named:
+        if part.field_name in self._named and part.field_name != FILE:
             raise MultiPartException("Too many of a name.")
         self._named.add(part.field_name)
         if part.field_name == FILE and part.file is None:
@@ -74,16 +79,20 @@ class _Form(MultiPartParser):
         super().on_part_data(data, start, end)
 
 
-async def read_form(request: Request, max_bytes: int) -> Picture:
+async def read_form(request: Request, max_bytes: int, max_files: int) -> Files:
     """Raises BodyError or RequestError."""
-    parser = _Form(_headers(request), request.stream(), max_files=1, max_fields=len(MAX_BYTES))
+    headers, most = _headers(request), len(MAX_BYTES)
+    parser = _Form(headers, request.stream(), max_files=max_files, max_fields=most)
     parser.spool_max_size = max_bytes  # stays in memory: the file system may be read-only
     try:
         form = await parser.parse()
         if not parser.ended:
             raise MultiPartException("")
-        return Picture(await _data(form), _top_k(form.get(TOP_K)), _model(form.get(MODEL)))
+        data = [await file.read() for file in _files(form)]
+        return Files(data, FILE, len(data) > 1, *_asked(form))
     except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise too_many(FILE, max_files) from error
         causes = (ours for theirs, ours in CAUSES.items() if error.message.startswith(theirs))
         cause = next(causes, "it does not follow its boundary, or ends too early")
         raise BodyError(f"the form cannot be read: {cause}") from error
@@ -99,11 +108,36 @@ def _headers(request: Request) -> Headers:
     return Headers({"content-type": f'multipart/form-data; boundary="{boundary.decode()}"'})
 
 
-async def _data(form: FormData) -> bytes:
-    file = form.get(FILE)
-    if not isinstance(file, UploadFile):
+def read_query(request: Request) -> tuple[int, str]:
+    """How many classes to list, and who looks, where the body is a file and nothing else. Raises
+    RequestError."""
+    query = request.query_params
+    for name, value in query.multi_items():
+        if name not in MAX_BYTES:
+            param = name[:SHOWN_CHARACTERS]
+            raise RequestError(
+                f"there is no field {param!r} in the query: there are {', '.join(MAX_BYTES)}", param
+            )
+        if len(value) > MAX_BYTES[name]:
+            raise RequestError(f"{name} has more than {MAX_BYTES[name]} characters", name)
+    return _asked(query)
+
+
+def too_many(field: str, most: int) -> RequestError:
+    return RequestError(
+        f"the request has more than {most} pictures: send the others in another request", field
+    )
+
+
+def _files(form: FormData) -> list[UploadFile]:
+    files = [file for file in form.getlist(FILE) if isinstance(file, UploadFile)]
+    if not files:
         raise RequestError(f"the form needs a picture in the field {FILE}", FILE)
-    return await file.read()
+    return files
+
+
+def _asked(given: Mapping[str, str | UploadFile]) -> tuple[int, str]:
+    return _top_k(given.get(TOP_K)), _model(given.get(MODEL))
 
 
 def _top_k(value: str | UploadFile | None) -> int:

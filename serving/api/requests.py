@@ -14,15 +14,22 @@ from pydantic_core import from_json
 from starlette.requests import Request
 
 from serving.api import encoded
-from serving.api.forms import Picture, read_form
+from serving.api.forms import Files, read_form, read_query, too_many
 from serving.api.schemas import ClassifyRequest
-from serving.errors import ApiError, BodyError, MediaTypeError, RequestError
+from serving.api.together import naming
+from serving.errors import ApiError, BodyError, ImageError, MediaTypeError, RequestError
+from serving.pictures.arrays import MAGIC
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
+NPY = "application/x-npy"
+ARRAYS = (NPY, "application/octet-stream")
+IMAGE = "image"
 SHOWN_CHARACTERS = 64
 MAX_COMMAS = 64
 """In the JSON of a picture: its base64 has none, and n values need n - 1."""
+COMMAS_OF_PICTURE = 2
+"""One of a data URL, and one behind it in a list."""
 FIELDS = ", ".join(ClassifyRequest.model_fields)
 BOM = b"\xef\xbb\xbf"
 PLACE = re.compile(r" at (line \d+ column \d+)$")
@@ -117,17 +124,35 @@ def explain(error: ValidationError) -> ApiError:
     return RequestError(f"{param}: {message}" if param else message, param or None)
 
 
-async def read_picture(request: Request, max_bytes: int) -> Picture:
-    """From JSON or a multipart form."""
+async def read_pictures(request: Request, max_bytes: int, most: int) -> Files:
+    """From JSON, a multipart form or an .npy file; `most` is how many there may be."""
     kind = media_type(request)
     if kind == JSON:
-        if (await request.body()).count(b",") > MAX_COMMAS:
+        if (await request.body()).count(b",") > MAX_COMMAS + most * COMMAS_OF_PICTURE:
             raise RequestError(f"the body has too many values: the fields are {FIELDS}")
-        body = await read_json(request, ClassifyRequest)
-        return Picture(encoded.decode(body.image), body.top_k, body.model)
+        return _in_base64(await read_json(request, ClassifyRequest), most)
     if kind == MULTIPART:
-        return await read_form(request, max_bytes)
+        return await read_form(request, max_bytes, most)
+    if kind in ARRAYS:
+        top_k, model = read_query(request)
+        body = await request.body()
+        if not body.startswith(MAGIC):
+            raise ImageError("the body is no .npy file: send other files in a form, or in JSON")
+        return Files([body], "", False, top_k, model)
     raise MediaTypeError(
-        f"send a form ({MULTIPART}) with the field file, or JSON ({JSON}) with the field image",
+        f"send a form ({MULTIPART}) with the field file, JSON ({JSON}) with the field image, or "
+        f"an .npy file ({NPY})",
         "Content-Type",
     )
+
+
+def _in_base64(body: ClassifyRequest, most: int) -> Files:
+    if isinstance(body.image, str):
+        return Files([encoded.decode(body.image)], IMAGE, False, body.top_k, body.model)
+    if len(body.image) > most:
+        raise too_many(IMAGE, most)
+    data: list[bytes] = []
+    for number, image in enumerate(body.image):
+        with naming(f"{IMAGE}[{number}]", IMAGE):
+            data.append(encoded.decode(image))
+    return Files(data, IMAGE, True, body.top_k, body.model)

@@ -12,7 +12,9 @@ from pydantic import (
     Field,
     PlainValidator,
     StringConstraints,
+    ValidationError,
     WithJsonSchema,
+    WrapValidator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -32,6 +34,23 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def in_words(words: str) -> WrapValidator:
+    """One error, where a union has one for each of its kinds."""
+
+    def checked(value: Any, check: Any) -> Any:
+        try:
+            return check(value)
+        except ValidationError as error:
+            raise PydanticCustomError(
+                "kind", "input should be {words}", {"words": words}
+            ) from error
+
+    return WrapValidator(checked)
+
+
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
+TextOrTexts = Text | Texts
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Stops = Annotated[
     list[Stop],
@@ -120,14 +139,30 @@ class Sampled:
     """What bodies that ask for texts have in common, whatever their defaults."""
 
     if TYPE_CHECKING:  # fields of the bodies, each in its own order
+        prompt: str | list[str] | list[int] | list[list[int]]
+        n: int
+        max_tokens: int | None
+        min_tokens: int
+        ignore_eos: bool
         temperature: float
         top_k: int
         top_p: float
         min_p: float
         repetition_penalty: float
         logit_bias: LogitBias
-        min_tokens: int
-        ignore_eos: bool
+        seed: int | None
+        stop: Stops
+        echo: bool
+
+    @property
+    def listed(self) -> bool:
+        """Whether the prompt is a list of prompts, of one or more."""
+        return isinstance(self.prompt, list) and not isinstance(self.prompt[0], int)
+
+    @property
+    def prompts(self) -> list[Any]:
+        """One or more texts, as they are or as token ids."""
+        return list(self.prompt) if self.listed else [self.prompt]
 
     def sampling(self, seed: int, end_id: int) -> Sampling:
         """How the tokens are to be chosen; `seed` is the request's, or one chosen for it, `end_id`
@@ -146,10 +181,19 @@ class Sampled:
 
 
 class GenerateRequest(Sampled, Body):
-    prompt: str = Field(
-        min_length=1,
-        description="text to continue; at most as many tokens as the model's context (/models)",
+    prompt: Annotated[
+        TextOrTexts, in_words("a text or a list of texts, and none of them empty")
+    ] = Field(
+        description="text to continue, or a list of such texts; each at most as many tokens as the "
+        "model's context (/models)",
         examples=["Once upon a time, there was a little"],
+    )
+    n: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_INT,
+        description="answers for every prompt; with more than one, or a list of prompts, they come "
+        "as the list `answers`, those of a prompt one after the other",
     )
     max_tokens: int | None = Field(
         default=None,
@@ -190,7 +234,8 @@ class GenerateRequest(Sampled, Body):
         default=None,
         ge=0,
         le=MAX_INT,
-        description="same seed, same text, whatever else runs; chosen and answered when absent",
+        description="same seed, same text, whatever else runs; chosen and answered when absent; of "
+        "several answers number i is drawn with seed + i (modulo 2^63)",
     )
     stop: Stops = Field(
         default=[],
@@ -216,6 +261,11 @@ class GenerateRequest(Sampled, Body):
     )
     stream: bool = Field(default=False, description="answer piece by piece, as server-sent events")
     model: str = Field(default="luminanet", description="who writes: see /models")
+
+    @property
+    def several(self) -> bool:
+        """Whether it is answered with a list."""
+        return self.listed or self.n > 1
 
 
 class Usage(BaseModel):
@@ -254,8 +304,24 @@ class GenerateResponse(BaseModel):
     )
 
 
+class GenerateAnswers(BaseModel):
+    """Several answers, of a request with a list of prompts or n above 1."""
+
+    answers: list[GenerateResponse] = Field(
+        description="each as its prompt alone gets it with its seed; of n answers each, prompt p "
+        "has p * n to p * n + n - 1"
+    )
+    usage: Usage = Field(description="of all; every prompt counts once")
+    model: str
+
+
 class ClassifyRequest(Body):
-    image: str = Field(min_length=1, description="a PNG, JPEG or WebP file in base64")
+    image: Annotated[
+        TextOrTexts, in_words("a file in base64 or a list of such files, and none of them empty")
+    ] = Field(
+        description="a PNG, JPEG or WebP file in base64, or an .npy file of uint8 [32, 32, 3] or "
+        "[n, 32, 32, 3]; or a list of such files, which is answered with the list `answers`"
+    )
     top_k: int = Field(default=5, ge=1, description="how many of the most likely classes to list")
     model: str = Field(default="luminanet", description="who looks: see /models")
 
@@ -271,6 +337,13 @@ class ClassifyResponse(BaseModel):
     index: int
     probabilities: dict[str, float] = Field(description="every class by name; they sum to 1")
     top_k: list[Prediction] = Field(description="the most likely classes, best first")
+    model: str
+
+
+class ClassifyAnswers(BaseModel):
+    """Several answers, of a request with a list of pictures or an array of several."""
+
+    answers: list[ClassifyResponse] = Field(description="in the order of the pictures")
     model: str
 
 

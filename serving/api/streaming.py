@@ -1,6 +1,4 @@
-"""From an outbox to the client: whole, or as server-sent events. A client that leaves is noticed.
-
-The frames of a stream:
+"""Texts out, as server-sent events or told in an answer. The frames of a stream of one text:
 
     data: {"text": "..."}                                 as often as there is new text; with
     data: {"text": "...", "logprobs": [..]}               logprobs as often as there are new tokens,
@@ -11,15 +9,18 @@ The frames of a stream:
     data: {"error": {..}, "usage", "model", "seed"}       instead of these two when the text did not
                                                           end by itself
     : waiting                                             a comment, after heartbeat_s of silence
+
+Of several, in any company: the same with the "index" of the text, then {"usage", "model"} of all
+and [DONE]; an error ends all of them.
 """
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -27,8 +28,9 @@ from starlette.types import Receive, Scope, Send
 from luminanet.sampling import Token
 from luminanet.tokenizer import Tokenizer
 from serving import errors
-from serving.api.schemas import TopToken, Usage
-from serving.engines.engine import Finish, Job, failure
+from serving.api.schemas import TopToken
+from serving.api.together import Together, usage, watched
+from serving.engines.engine import Job
 from serving.engines.text import Generation, Piece
 from serving.errors import ApiError
 
@@ -38,66 +40,6 @@ HEARTBEAT = b": waiting\n\n"
 SERVER_TIMING = "Server-Timing"
 ESCAPED = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 """Ends of lines for str.splitlines and clients like it, which JSON leaves as they are."""
-
-
-class Cancellable(Protocol):
-    """A job, or several that one client waits for."""
-
-    def cancel(self) -> None: ...
-
-
-@asynccontextmanager
-async def watched(job: Cancellable, receive: Receive) -> AsyncIterator[None]:
-    """Cancels the job when the client closes the connection, or the block is left early.
-
-    The body of the request must have been read.
-    """
-    watcher = asyncio.create_task(_cancel_on_disconnect(job, receive))
-    try:
-        yield
-    finally:
-        watcher.cancel()
-        job.cancel()
-
-
-async def _cancel_on_disconnect(job: Cancellable, receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    job.cancel()
-
-
-async def result(job: Job, receive: Receive) -> Any:
-    """The one result of a job that has one; raises it when it is an ApiError."""
-    async with watched(job, receive):
-        (answer,) = await job.outbox.take()
-    if isinstance(answer, ApiError):
-        raise answer
-    return answer
-
-
-async def whole(job: Generation, receive: Receive) -> list[Piece]:
-    """All pieces of a generation; raises when it did not end by itself."""
-    pieces: list[Piece] = []
-    async with watched(job, receive):
-        while not pieces or pieces[-1].finish is None:
-            pieces += await job.outbox.take()
-    finish = pieces[-1].finish
-    assert finish is not None
-    error = failure(finish)
-    if error:
-        raise error
-    return pieces
-
-
-def joined(pieces: Sequence[Piece]) -> Piece:
-    """One piece for several."""
-    return Piece(
-        "".join(piece.text for piece in pieces),
-        pieces[-1].finish if pieces else None,
-        [log for piece in pieces for log in piece.logs],
-        [token for piece in pieces for token in piece.ids],
-        [top for piece in pieces for top in piece.tops],
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +60,12 @@ class Telling:
             told[f"{of}top_logprobs"] = [self._listed(top) or None for top in piece.tops]
         return told
 
-    def frame(self, piece: Piece) -> bytes:
-        if not (self.logprobs or self.top or piece.of_prompt):
-            return _text_frame(piece)
-        if not piece.text and not piece.logs:
+    def frame(self, piece: Piece, index: Mapping[str, int]) -> bytes:
+        """`index`: what names the text among several."""
+        tells = self.logprobs or self.top or piece.of_prompt
+        if not (piece.text or (tells and piece.logs)):
             return b""
-        return _frame({"text": piece.text, **self(piece)})
+        return _frame({**index, "text": piece.text, **self(piece)})
 
     def _listed(self, top: Sequence[Token]) -> list[dict[str, Any]]:
         texts = [token_text(self.tokenizer, token.id) for token in top]
@@ -133,53 +75,94 @@ class Telling:
         ]
 
 
-class EventStream(Response):
-    """The frames of a generation. Frames that wait together are sent together."""
+class Events(Response):
+    """Server-sent events of texts while they are computed. Frames that wait together are sent
+    together."""
+
+    def __init__(self, together: Together, heartbeat_s: float) -> None:
+        """`heartbeat_s` of 0: no comments."""
+        super().__init__(headers=HEADERS, media_type="text/event-stream")
+        del self.headers["content-length"]
+        self.together = together
+        self._patience_s = heartbeat_s or None
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        pieces = self.together.pieces(self._patience_s)
+        async with watched(self.together, receive), aclosing(pieces) as news:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if frames := self.first():
+                await send(_body(frames))
+            try:
+                async for new in news:
+                    frames = b"".join(self.frame(*one) for one in new) if new else HEARTBEAT
+                    if self.together.ended:
+                        await send(_body(frames + self.last(), more=False))
+                    elif frames:
+                        await send(_body(frames))
+            except ApiError as error:
+                await send(_body(self.failed(error), more=False))
+
+    @abstractmethod
+    def first(self) -> bytes:
+        """The frames before all pieces."""
+
+    @abstractmethod
+    def frame(self, index: int, piece: Piece) -> bytes:
+        """Of a piece of the text with this index."""
+
+    @abstractmethod
+    def last(self) -> bytes:
+        """The frames after all pieces."""
+
+    @abstractmethod
+    def failed(self, error: ApiError) -> bytes:
+        """The last frame, when a text did not end by itself."""
+
+
+class EventStream(Events):
+    """The frames of one text, or of several with their indices."""
 
     def __init__(
         self,
-        job: Generation,
-        ending: Mapping[str, Any],
+        together: Together,
         telling: Telling,
+        model: str,
+        echoes: Sequence[str],
+        several: bool = False,
         heartbeat_s: float = 0,
-        echo: str = "",
     ) -> None:
-        """`ending`: what the last frame tells beside finish_reason and usage; `heartbeat_s` of 0:
-        no comments."""
-        super().__init__(headers=HEADERS, media_type="text/event-stream")
-        del self.headers["content-length"]
-        self._job = job
-        self._ending = ending
-        self._heartbeat_s = heartbeat_s or None
-        self._frame, self._echo = telling.frame, _text_frame(Piece(echo))
+        """`model` as the request calls it; `echoes`: what each text begins with."""
+        super().__init__(together, heartbeat_s)
+        self._telling, self._model, self._echoes = telling, model, echoes
+        self._several = several
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        finish = None
-        async with watched(self._job, receive):
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            if self._echo:
-                await send({"type": "http.response.body", "body": self._echo, "more_body": True})
-            while finish is None:
-                try:
-                    async with asyncio.timeout(self._heartbeat_s):
-                        pieces = await self._job.outbox.take()
-                except TimeoutError:
-                    await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
-                    continue
-                finish = pieces[-1].finish
-                frames = b"".join(map(self._frame, pieces))
-                if finish:
-                    frames += self._last_frames(finish)
-                if frames:
-                    more = not finish
-                    await send({"type": "http.response.body", "body": frames, "more_body": more})
+    def first(self) -> bytes:
+        echoes = enumerate(self._echoes)
+        return b"".join(_frame({**self._index(i), "text": echo}) for i, echo in echoes if echo)
 
-    def _last_frames(self, finish: Finish) -> bytes:
-        told = {"usage": token_usage(self._job).model_dump(), **self._ending}
-        error = failure(finish)
-        if error:
-            return _frame({**errors.body(error), **told})
-        return _frame({"finish_reason": finish, **told}) + DONE
+    def frame(self, index: int, piece: Piece) -> bytes:
+        frames = self._telling.frame(piece, self._index(index))
+        if piece.finish is None:
+            return frames
+        job = self.together.jobs[index]
+        ended = {"finish_reason": piece.finish, "usage": usage([job]).model_dump()}
+        return frames + _frame({**self._index(index), **ended, **self._whose(job)})
+
+    def last(self) -> bytes:
+        if not self._several:
+            return DONE
+        return _frame({"usage": self.together.usage().model_dump(), "model": self._model}) + DONE
+
+    def failed(self, error: ApiError) -> bytes:
+        spent = {"usage": self.together.usage().model_dump()}
+        whose = {"model": self._model} if self._several else self._whose(self.together.jobs[0])
+        return _frame({**errors.body(error), **spent, **whose})
+
+    def _index(self, index: int) -> dict[str, int]:
+        return {"index": index} if self._several else {}
+
+    def _whose(self, job: Generation) -> dict[str, Any]:
+        return {"model": self._model, "seed": job.sampling.seed}
 
 
 def server_timing(*jobs: Job) -> dict[str, str]:
@@ -191,19 +174,12 @@ def server_timing(*jobs: Job) -> dict[str, str]:
     """
     arrived_s = jobs[0].arrived_s
     spans_s = {"queue": max(job.started_s - job.submitted_s for job in jobs)}
-    texts = [job.first_s for job in jobs if isinstance(job, Generation)]
-    if texts:
-        spans_s["first_token"] = min(texts) - arrived_s
+    first_s = [job.first_s for job in jobs if isinstance(job, Generation) and job.tokens]
+    if first_s:
+        spans_s["first_token"] = min(first_s) - arrived_s
     spans_s["total"] = perf_counter() - arrived_s
     told = ", ".join(f"{name};dur={1000 * span_s:.3f}" for name, span_s in spans_s.items())
     return {SERVER_TIMING: told}
-
-
-def token_usage(job: Generation) -> Usage:
-    prompt, completion = len(job.prompt), job.tokens
-    return Usage(
-        prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
-    )
 
 
 def rounded(logs: Iterable[float | None]) -> list[float | None]:
@@ -224,15 +200,10 @@ def token_text(tokenizer: Tokenizer, id: int) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
-def _text_frame(piece: Piece) -> bytes:
-    if not piece.text:
-        return b""
-    return b'data: {"text": %b}\n\n' % _json(piece.text)
-
-
 def _frame(content: Mapping[str, Any]) -> bytes:
-    return b"data: %b\n\n" % _json(content)
+    data = json.dumps(content, ensure_ascii=False).translate(ESCAPED)
+    return b"data: %b\n\n" % data.encode()
 
 
-def _json(content: Any) -> bytes:
-    return json.dumps(content, ensure_ascii=False).translate(ESCAPED).encode()
+def _body(frames: bytes, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": frames, "more_body": more}

@@ -9,7 +9,7 @@ Shape legend: B images of the batch, C colour channels, Y rows, X columns, N cla
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from luminanet.artifact.manifest import Manifest
 from luminanet.interface import IMAGE_SHAPE, IMAGES, LOGITS
 from serving.engines.engine import Engine, Finish, Job, failure
-from serving.errors import ApiError, InternalError, OverloadedError
+from serving.errors import ApiError, InternalError, OverloadedError, RequestError
 from serving.metrics.families import EngineMetrics
 from serving.pictures.pixels import LARGE
 from serving.runtimes.backend import Backend
@@ -100,6 +100,16 @@ class ImageEngine(Engine[Classification]):
         self._small = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._large = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="decode-large")
         self._duration = metrics.inference("classify")
+
+    def check_pixels(self, pictures: Iterable[bytes | Pixels]) -> None:
+        """Raises RequestError when these pictures could never wait together. It reads a header of
+        each: not for the event loop."""
+        pixels = sum(self._size(one) for one in pictures if isinstance(one, bytes))
+        if pixels > self._queue_pixels:
+            raise RequestError(
+                f"the pictures have {pixels} pixels together; this server decodes "
+                f"{self._queue_pixels} of a request: send smaller ones, or several requests"
+            )
 
     # ------------------------------------------------------------------ called by the event loop
 

@@ -12,14 +12,13 @@ from luminanet.artifact.manifest import Manifest
 from luminanet.interface import IMAGE_SHAPE, IMAGES
 from serving.api import encoded
 from serving.api.oip.schemas import TensorMetadata
-from serving.api.oip.task import Task, naming
+from serving.api.oip.task import Task
 from serving.api.oip.tensors import Tensor
 from serving.api.oip.wire import Asked, Call, Interface
-from serving.api.routes import finite
-from serving.api.streaming import watched
-from serving.api.together import All
-from serving.engines.images import Classification, ImageEngine, Pixels, Probabilities
-from serving.errors import ApiError, RequestError
+from serving.api.pictures import Pictures, see
+from serving.api.together import naming
+from serving.engines.images import ImageEngine, Probabilities
+from serving.errors import RequestError
 from serving.models.load import ImageModel
 from serving.pictures.pixels import unit
 from serving.service import Service
@@ -44,7 +43,7 @@ def interface(manifest: Manifest, max_rows: int) -> Interface:
     )
 
 
-class Pictures(Task):
+class Classifier(Task):
     def __init__(self, service: Service, model: ImageModel, engine: ImageEngine) -> None:
         known = service.settings
         super().__init__(model, interface(model.manifest, known.queue_limit), known.max_body_bytes)
@@ -53,13 +52,8 @@ class Pictures(Task):
     async def infer(self, call: Call, request: Request) -> list[Tensor]:
         labels = self.manifest.labels
         classes = _classes(call.outputs, len(labels))
-        state = request.state
-        jobs = [
-            Classification(picture, state.arrived_s, state.request_id)
-            for picture in _pictures(call.input)
-        ]
-        self._service.submit(self._engine, *jobs)
-        probabilities_BN = await _answers(jobs, call.input.name, request)
+        seen = await see(_pictures(call.input), self._service, self._engine, request)
+        probabilities_BN = np.stack(seen.rows)
         best_B = probabilities_BN.argmax(axis=1)
         return [
             _best(probabilities_BN, labels, classes)
@@ -83,28 +77,16 @@ def _classes(outputs: Sequence[Asked], most: int) -> int | None:
     return found
 
 
-def _pictures(tensor: Tensor) -> list[bytes | Pixels]:
+def _pictures(tensor: Tensor) -> Pictures:
     """Raises RequestError for what is no base64, as which JSON has files."""
+    names = [f"{tensor.name}[{number}]" for number in range(tensor.shape[0])]
     if isinstance(tensor.elements, np.ndarray):
-        return list(unit(tensor.elements))
-    pictures: list[bytes | Pixels] = []
-    for number, item in enumerate(tensor.elements):
-        with naming(f"{tensor.name}[{number}]", "image"):
-            pictures.append(item if isinstance(item, bytes) else encoded.decode(item))
-    return pictures
-
-
-async def _answers(jobs: Sequence[Classification], name: str, request: Request) -> Probabilities:
-    """[B, N]; raises what concerns the first picture that has no answer."""
-    rows: list[Probabilities] = []
-    async with watched(All(jobs), request.receive):
-        for number, job in enumerate(jobs):
-            (row,) = await job.outbox.take()
-            if isinstance(row, ApiError):
-                with naming(f"{name}[{number}]", None):
-                    raise row
-            rows.append(row)
-    return finite(np.stack(rows))
+        return Pictures(list(unit(tensor.elements)), names, listed=True)
+    files: list[bytes] = []
+    for name, item in zip(names, tensor.elements, strict=True):
+        with naming(name, "image"):
+            files.append(item if isinstance(item, bytes) else encoded.decode(item))
+    return Pictures(files, names, listed=True)
 
 
 def _best(probabilities_BN: Probabilities, labels: Sequence[str], count: int) -> Tensor:

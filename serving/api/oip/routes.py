@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from serving.api.health import check_live, check_ready
 from serving.api.oip import wire
 from serving.api.oip.errors import ROOT, error_answers
-from serving.api.oip.pictures import Pictures
+from serving.api.oip.pictures import Classifier
 from serving.api.oip.schemas import (
     VERSION,
     IndexRequest,
@@ -26,7 +26,7 @@ from serving.api.oip.schemas import (
 )
 from serving.api.oip.statistics import Tally
 from serving.api.oip.task import Task
-from serving.api.oip.texts import Texts
+from serving.api.oip.texts import Writer
 from serving.api.oip.wire import HEADER, OCTETS
 from serving.api.requests import JSON, media_type, parse
 from serving.api.routes import body_content
@@ -190,8 +190,8 @@ def _check_version(version: str, name: str) -> None:
 
 def _task(service: Service, model: ImageModel | TextModel) -> Task:
     if isinstance(model, ImageModel):
-        return Pictures(service, *service.image(model.manifest.name))
-    return Texts(service, *service.text(model.manifest.name))
+        return Classifier(service, *service.image(model.manifest.name))
+    return Writer(service, *service.text(model.manifest.name))
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:

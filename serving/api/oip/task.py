@@ -2,15 +2,12 @@
 engine."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.requests import Request
 
 from serving.api.oip.schemas import VERSION, ModelMetadata
 from serving.api.oip.tensors import Tensor
 from serving.api.oip.wire import Call, Interface
-from serving.errors import ImageError, RequestError
 from serving.models.load import ImageModel, TextModel
 
 PLATFORM = "onnxruntime_onnx"
@@ -39,14 +36,3 @@ class Task(ABC):
             inputs=list(self.interface.inputs),
             outputs=list(self.interface.outputs),
         )
-
-
-@contextmanager
-def naming(row: str, param: str | None) -> Iterator[None]:
-    """What is wrong with `param` within the block is told of this row, as prompt[1]."""
-    try:
-        yield
-    except (RequestError, ImageError) as error:
-        if error.param != param:
-            raise
-        raise type(error)(f"{row}: {error.message}", row) from error

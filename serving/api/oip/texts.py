@@ -1,23 +1,22 @@
 """Text generation: what /generate does, for several prompts."""
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from serving.api.oip.schemas import TensorMetadata
-from serving.api.oip.task import Task, naming
+from serving.api.oip.task import Task
 from serving.api.oip.tensors import Tensor
 from serving.api.oip.wire import Call, Interface
 from serving.api.requests import explain
-from serving.api.routes import LONG_PROMPTS, SEED_BITS, generation, text_bytes
-from serving.api.schemas import MAX_INT, GenerateRequest
-from serving.api.together import Together
-from serving.engines.text import Generation, TextEngine
+from serving.api.schemas import GenerateRequest
+from serving.api.texts import LONG_PROMPTS, generations, text_bytes
+from serving.api.together import joined
+from serving.engines.opened import Wish
+from serving.engines.text import TextEngine
 from serving.errors import RequestError
 from serving.models.load import TextModel
 from serving.service import Service
@@ -55,48 +54,31 @@ def interface(max_rows: int) -> Interface:
     )
 
 
-class Texts(Task):
+class Writer(Task):
     def __init__(self, service: Service, model: TextModel, engine: TextEngine) -> None:
         most = service.settings.max_body_bytes
         super().__init__(
             model,
             interface(service.settings.queue_limit),
-            min(most, LONG_PROMPTS * text_bytes(service.models, most)),
+            text_bytes(service.models, most, LONG_PROMPTS),
         )
         self._service, self._model, self._engine = service, model, engine
 
     async def infer(self, call: Call, request: Request) -> list[Tensor]:
         if any(output.classes for output in call.outputs):
             raise RequestError("texts have no classes: leave classification out", "outputs")
-        prompts = _prompts(call.input)
-        body = _as_generate(prompts[0], call.parameters)
-        seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
-        seeds = [(seed + row) % (MAX_INT + 1) for row in range(len(prompts))]
-        jobs = await run_in_threadpool(self._jobs, body, prompts, seeds, request)
+        body = _as_generate(_prompts(call.input), call.parameters)
+        together = await generations(body, Wish(), self._model, self._service.settings, request)
+        jobs = together.jobs
         self._service.submit(self._engine, *jobs)
-        texts = await Together(jobs).wholes(request.receive)
+        texts = [joined(pieces) for pieces in await together.each(request.receive)]
         return [
             Tensor.of(TEXT, [text.text for text in texts]),
             Tensor.of(FINISH, [str(text.finish) for text in texts]),
             Tensor.of(PROMPT_TOKENS, np.array([len(job.prompt) for job in jobs], np.int64)),
             Tensor.of(COMPLETION_TOKENS, np.array([job.tokens for job in jobs], np.int64)),
-            Tensor.of(SEED, np.array(seeds, np.int64)),
+            Tensor.of(SEED, np.array([job.sampling.seed for job in jobs], np.int64)),
         ]
-
-    def _jobs(
-        self,
-        body: GenerateRequest,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        request: Request,
-    ) -> list[Generation]:
-        """Raises RequestError."""
-        jobs: list[Generation] = []
-        for row, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-            own = body.model_copy(update={PROMPT: prompt})
-            with naming(f"{PROMPT}[{row}]", PROMPT):
-                jobs.append(generation(own, self._model, self._service.settings, seed, request))
-        return jobs
 
 
 def _prompts(tensor: Tensor) -> list[str]:
@@ -112,9 +94,9 @@ def _prompts(tensor: Tensor) -> list[str]:
     return prompts
 
 
-def _as_generate(prompt: str, parameters: dict[str, Any]) -> GenerateRequest:
+def _as_generate(prompts: Sequence[str], parameters: dict[str, Any]) -> GenerateRequest:
     """Parameters with the defaults and checks of /generate. Raises RequestError."""
     try:
-        return GenerateRequest.model_validate({PROMPT: prompt, **parameters})
+        return GenerateRequest.model_validate({PROMPT: prompts, **parameters})
     except ValidationError as error:
         raise explain(error) from error

@@ -11,28 +11,17 @@ The frames of a stream; choices come in any order, each with its texts in their 
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive
 
 from luminanet.sampling import Token
 from luminanet.tokenizer import Tokenizer
 from serving.api.openai import errors
 from serving.api.openai.schemas import Choice, Completion, Logprobs
-from serving.api.streaming import (
-    DONE,
-    HEADERS,
-    HEARTBEAT,
-    joined,
-    round_log,
-    rounded,
-    token_text,
-    watched,
-)
-from serving.api.together import Together
+from serving.api.streaming import DONE, Events, round_log, rounded, token_text
+from serving.api.together import Together, joined
 from serving.engines.text import Piece
 from serving.errors import ApiError
 
@@ -95,37 +84,31 @@ class Answer:
 
     async def whole(self, receive: Receive) -> Completion:
         """Raises ApiError when a text did not end by itself."""
-        parts = zip(self.echoes, await self.together.wholes(receive), strict=True)
-        texts = [joined([Piece(echo), own]) for echo, own in parts]
+        each = zip(self.echoes, await self.together.each(receive), strict=True)
+        texts = [joined([Piece(echo), *pieces]) for echo, pieces in each]
         choices = [self.choice(*text) for text in enumerate(texts)]
         return Completion(**self.head, choices=choices, usage=self.together.usage())
 
 
-class CompletionStream(Response):
-    """The frames of an answer. Those that wait together are sent together."""
+class CompletionStream(Events):
+    """The frames of an answer."""
 
     def __init__(self, answer: Answer, with_usage: bool, heartbeat_s: float = 0) -> None:
-        """`heartbeat_s` of 0: no comments."""
-        super().__init__(headers=HEADERS, media_type="text/event-stream")
-        del self.headers["content-length"]
+        super().__init__(answer.together, heartbeat_s)
         self._answer = answer
-        self._patience_s = heartbeat_s or None
         self._usage: dict[str, Any] = {"usage": None} if with_usage else {}
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        together = self._answer.together
-        pieces = together.pieces(self._patience_s)
-        async with watched(together, receive), aclosing(pieces) as news:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await send(_body(b"".join(map(self._frame, self._answer.beginnings()))))
-            try:
-                async for new in news:
-                    choices = [self._answer.choice(*piece) for piece in new]
-                    await send(_body(b"".join(map(self._frame, choices)) or HEARTBEAT))
-                last = self._usage_frame() + DONE
-            except ApiError as error:
-                last = _frame(errors.body(error))
-            await send(_body(last, more=False))
+    def first(self) -> bytes:
+        return b"".join(map(self._frame, self._answer.beginnings()))
+
+    def frame(self, index: int, piece: Piece) -> bytes:
+        return self._frame(self._answer.choice(index, piece))
+
+    def last(self) -> bytes:
+        return self._usage_frame() + DONE
+
+    def failed(self, error: ApiError) -> bytes:
+        return _frame(errors.body(error))
 
     def _frame(self, choice: Choice) -> bytes:
         return _chunk(Completion(**self._answer.head, choices=[choice], **self._usage))
@@ -144,7 +127,3 @@ def _chunk(completion: Completion) -> bytes:
 def _frame(content: dict[str, Any]) -> bytes:
     """In ASCII: some clients take other ends of lines for those of a frame."""
     return b"data: %b\n\n" % json.dumps(content).encode()
-
-
-def _body(frames: bytes, more: bool = True) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": frames, "more_body": more}

@@ -1,11 +1,8 @@
 """The endpoints of OpenAI's API that a text model without a chat can answer."""
 
-import secrets
-from collections.abc import Sequence
 from time import time
 
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from serving.api.openai.completions import Answer, CompletionStream, TokenLogs
 from serving.api.openai.errors import OpenAIRoute, error_answers
@@ -16,14 +13,12 @@ from serving.api.openai.schemas import (
     OpenAIModelList,
 )
 from serving.api.requests import JSON, read_json
-from serving.api.routes import SEED_BITS, body_content, check_length
-from serving.api.schemas import MAX_INT, described
+from serving.api.routes import body_content
+from serving.api.schemas import described
 from serving.api.streaming import server_timing
+from serving.api.texts import generations
 from serving.api.together import Together
-from serving.engines.detokenize import Transcript
 from serving.engines.opened import Wish
-from serving.engines.text import Generation
-from serving.errors import RequestError
 from serving.models.load import TextModel
 from serving.service import Service
 
@@ -61,12 +56,9 @@ def build_router(service: Service) -> APIRouter:
         choices: all of them wait together, or the answer is a 429."""
         body = await read_json(request, CompletionRequest)
         body.check_supported()
-        check_length(body.max_tokens, body.min_tokens, body.echo, service.settings)
-        _check_count(len(body.prompts) * body.n, service.settings.queue_limit)
         model, engine = service.text(body.model)
-        model.known(list(body.logit_bias), "logit_bias")
-        prompts = await run_in_threadpool(_token_ids, model, body.prompts)
-        together = Together(_generations(body, model, prompts, request), body.n)
+        wish = Wish(body.logprobs or 0, prompt=body.echo and body.logprobs is not None)
+        together = await generations(body, wish, model, service.settings, request)
         service.submit(engine, *together.jobs)
         answer = _answer(body, model, together, request)
         if body.stream:
@@ -86,43 +78,6 @@ def build_router(service: Service) -> APIRouter:
         return card(service.text(model)[0], model)
 
     return router
-
-
-def _check_count(count: int, limit: int) -> None:
-    """Raises RequestError: so many could never wait together."""
-    if count > limit:
-        raise RequestError(
-            f"the prompts have {count} choices together; this server allows {limit}: lower n, or "
-            "send several requests",
-            "n",
-        )
-
-
-def _token_ids(model: TextModel, prompts: Sequence[str | list[int]]) -> list[list[int]]:
-    """Raises RequestError."""
-    return [model.encode(p) if isinstance(p, str) else model.check(p, "prompt") for p in prompts]
-
-
-def _generations(
-    body: CompletionRequest, model: TextModel, prompts: Sequence[list[int]], request: Request
-) -> list[Generation]:
-    """Those of every prompt one after the other; number i has the request's seed + i."""
-    seed = secrets.randbits(SEED_BITS) if body.seed is None else body.seed
-    each = [prompt for prompt in prompts for _ in range(body.n)]
-    wish = Wish(body.logprobs or 0, prompt=body.echo and body.logprobs is not None)
-    return [
-        Generation(
-            prompt,
-            Transcript(model.tokenizer.stream(), body.stop, body.min_tokens),
-            body.sampling((seed + index) % (MAX_INT + 1), model.manifest.end_id),
-            body.max_tokens,
-            request.state.arrived_s,
-            request.state.request_id,
-            wish=wish,
-            ignore_eos=body.ignore_eos,
-        )
-        for index, prompt in enumerate(each)
-    ]
 
 
 def _answer(

@@ -5,10 +5,9 @@ fields top_k, min_p, repetition_penalty, min_tokens and ignore_eos are ours, as 
 vLLM.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
 from serving.api.schemas import (
     IGNORE_EOS,
@@ -22,29 +21,22 @@ from serving.api.schemas import (
     LogitBias,
     Sampled,
     Stops,
+    Text,
+    Texts,
     Usage,
+    in_words,
 )
 from serving.errors import RequestError
 
-Text = Annotated[str, Field(min_length=1)]
 Ids = Annotated[list[int], Field(min_length=1, fail_fast=True)]
-Texts = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
 ListsOfIds = Annotated[list[Ids], Field(min_length=1, fail_fast=True)]
-
-
-def _in_words(value: Any, check: Any) -> Any:
-    """One error, where a union has one for each of its kinds."""
-    try:
-        return check(value)
-    except ValidationError as error:
-        raise PydanticCustomError(
-            "prompt",
-            "input should be a text, a list of texts, a list of token ids or a list of such lists, "
-            "and none of them empty",
-        ) from error
-
-
-Prompt = Annotated[Text | Texts | Ids | ListsOfIds, WrapValidator(_in_words)]
+Prompt = Annotated[
+    Text | Texts | Ids | ListsOfIds,
+    in_words(
+        "a text, a list of texts, a list of token ids or a list of such lists, and none of them "
+        "empty"
+    ),
+]
 
 
 class StreamOptions(BaseModel):
@@ -115,14 +107,6 @@ class CompletionRequest(Sampled, Body):
     suffix: str | None = Field(default=None, description="taken where it is empty")
     presence_penalty: float = Field(default=0.0, description="taken where it is 0")
     frequency_penalty: float = Field(default=0.0, description="taken where it is 0")
-
-    @property
-    def prompts(self) -> list[str | list[int]]:
-        """One or more texts, as they are or as token ids."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        ids = [item for item in self.prompt if isinstance(item, int)]
-        return [ids] if ids else [item for item in self.prompt if not isinstance(item, int)]
 
     @property
     def with_usage(self) -> bool:

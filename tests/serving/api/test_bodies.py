@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from serving.api import encoded
-from serving.api.requests import JSON, known, parse, read_picture
-from serving.api.routes import text_bytes
+from serving.api.requests import JSON, known, parse, read_pictures
 from serving.api.schemas import Body
 from serving.api.streaming import Telling
+from serving.api.texts import text_bytes
 from serving.engines.text import Piece
 from serving.errors import ApiError, RequestError
 from serving.models.load import Models
@@ -60,7 +60,7 @@ def peak_bytes(body: bytes) -> tuple[int, ApiError]:
     tracemalloc.start()
     try:
         with pytest.raises(ApiError) as caught:
-            asyncio.run(read_picture(request, len(body)))
+            asyncio.run(read_pictures(request, len(body), 128))
         return tracemalloc.get_traced_memory()[1], caught.value
     finally:
         tracemalloc.stop()
@@ -298,7 +298,7 @@ def test_a_frame_is_one_line_however_a_client_splits_lines() -> None:
     text = "a" + "b".join(ends)
     for logprobs in False, True:
         telling = Telling(tiny_tokenizer(), logprobs)
-        frame = telling.frame(Piece(text, None, [-1.0], [1]))
+        frame = telling.frame(Piece(text, None, [-1.0], [1]), {})
         (line, empty) = frame.decode().splitlines()
         assert empty == ""
         assert json.loads(line.removeprefix("data: "))["text"] == text
