@@ -1,15 +1,15 @@
 """The endpoints: read and check a request, give it to an engine, shape the answer."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from serving.api import schemas
+from serving.api.openapi import ARRAY, FORM, PICTURES, PROMPTS, QUERY, WRITTEN, body_content
 from serving.api.pictures import read_files, see
-from serving.api.requests import JSON, MULTIPART, read_json, read_pictures
+from serving.api.requests import ARRAYS, JSON, MULTIPART, read_json, read_pictures
 from serving.api.schemas import ClassifyRequest, GenerateRequest, described, error_answers
 from serving.api.streaming import EventStream, Telling, server_timing
 from serving.api.texts import generations
@@ -20,29 +20,6 @@ from serving.engines.text import Generation, Piece
 from serving.errors import RequestError
 from serving.service import Service
 
-EVENTS = {
-    "description": "The text; with `stream: true` as server-sent events, of which each holds what "
-    "one call of the network gave: up to as many tokens as the server's setting `steps`. With "
-    "`logprobs: true` each has those of its tokens, and its text may be empty",
-    "content": {
-        "text/event-stream": {
-            "example": 'data: {"text": " girl"}\n\ndata: {"finish_reason": "length", "usage": '
-            '{"prompt_tokens": 8, "completion_tokens": 1, "total_tokens": 9}, "model": '
-            '"luminanet", "seed": 7}\n\ndata: [DONE]\n\n',
-        }
-    },
-}
-FORM = {
-    "type": "object",
-    "required": ["file"],
-    "properties": {
-        "file": {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP"},
-        "top_k": {"type": "integer", "minimum": 1, "default": 5},
-        "model": {"type": "string", "default": "luminanet", "description": "who looks"},
-    },
-}
-
-
 CLASSIFY, GENERATE = "/classify", "/generate"
 
 
@@ -52,11 +29,12 @@ def build_router(service: Service) -> APIRouter:
     @router.post(
         GENERATE,
         response_model=schemas.GenerateResponse | schemas.GenerateAnswers,
-        responses={200: EVENTS, **error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504)},
-        openapi_extra=body_content({JSON: described(GenerateRequest)}),
+        responses={200: WRITTEN, **error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504)},
+        openapi_extra=body_content({JSON: described(GenerateRequest)}, {JSON: PROMPTS}),
     )
     async def generate(request: Request) -> Response:
-        """Continues a text with LuminaNet, or with the GPT-2 baseline it is compared with."""
+        """Continues a text with LuminaNet, or with the GPT-2 baseline it is compared with. Several
+        answers wait together, or the answer is a 429, and leave together when the client does."""
         body = await read_json(request, GenerateRequest)
         model, engine = service.text(body.model)
         wish = Wish(body.top_logprobs, body.prompt_logprobs)
@@ -81,14 +59,21 @@ def build_router(service: Service) -> APIRouter:
         CLASSIFY,
         response_model=schemas.ClassifyResponse | schemas.ClassifyAnswers,
         responses=error_answers(400, 404, 413, 415, 422, 429, 500, 503, 504),
-        openapi_extra=body_content({MULTIPART: FORM, JSON: described(ClassifyRequest)}),
+        openapi_extra={
+            **body_content(
+                {MULTIPART: FORM, JSON: described(ClassifyRequest), **dict.fromkeys(ARRAYS, ARRAY)},
+                {JSON: PICTURES},
+            ),
+            "parameters": QUERY,
+        },
     )
     async def classify(request: Request) -> Response:
         """Says what a picture shows. It is seen as on a white page: what is transparent is white,
         a colour profile (of RGB or grey, without tables) is brought to sRGB, EXIF turns it upright.
         Then it is scaled to 32x32, whatever its aspect; a large JPEG is decoded at 1/2 to 1/8 of
         its size first, which moves a probability by up to 0.02. Of an animation the first picture
-        counts."""
+        counts. Several pictures wait together, or the answer is a 429; one that is refused is named
+        (`file[1]`), and no other is answered."""
         known = service.settings
         files = await read_pictures(request, known.max_body_bytes, known.queue_limit)
         model, engine = service.image(files.model)
@@ -144,9 +129,3 @@ def _classified(
 
 def json_answer(answer: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
     return Response(answer.model_dump_json(exclude_none=True), headers=headers, media_type=JSON)
-
-
-def body_content(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """OpenAPI's description of a body, by media type."""
-    described = {kind: {"schema": schema} for kind, schema in content.items()}
-    return {"requestBody": {"required": True, "content": described}}

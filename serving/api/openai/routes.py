@@ -12,8 +12,8 @@ from serving.api.openai.schemas import (
     OpenAIModel,
     OpenAIModelList,
 )
+from serving.api.openapi import body_content
 from serving.api.requests import JSON, read_json
-from serving.api.routes import body_content
 from serving.api.schemas import described
 from serving.api.streaming import server_timing
 from serving.api.texts import generations
