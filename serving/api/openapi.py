@@ -47,7 +47,7 @@ WRITTEN = {
 PROMPTS = {
     "one": {
         "summary": "a prompt, one answer",
-        "value": {"prompt": "Once upon a time, there was a little", "max_tokens": 20, "seed": 7},
+        "value": {"prompt": "Once upon a time", "max_tokens": 20, "seed": 7},
     },
     "several answers": {
         "summary": "a prompt, three answers: with the seeds 7, 8 and 9",

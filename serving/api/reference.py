@@ -43,12 +43,15 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
 
 
 def _fields(kind: str, schema: Mapping[str, Any]) -> str:
+    if "properties" not in schema:
+        about = _prose(schema.get("description", ""))
+        return f"<h3><code>{escape(kind)}</code></h3><p>{about}</p>"
     required = schema.get("required", ())
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code></td><td>{escape(', '.join(_types(field)))}</td>"
         f"<td>{'required' if name in required else escape(str(field.get('default', '')))}</td>"
         f"<td>{_prose(field.get('description', ''))}</td></tr>"
-        for name, field in schema.get("properties", {}).items()
+        for name, field in schema["properties"].items()
     )
     return (
         f"<h3><code>{escape(kind)}</code></h3><table><tr><th>field</th><th>type</th>"

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -17,6 +18,7 @@ from luminanet.interface import Arrays, Tensor
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling
 from luminanet.tokenizer import TextStream
+from serving.api.openapi import PIXEL
 from serving.app import create_app
 from serving.engines.detokenize import Transcript
 from serving.engines.engine import Finish
@@ -31,6 +33,8 @@ from serving.service import Service
 from serving.settings import Settings
 
 TIMEOUT_S = 10
+OF_TEXTS = {"model": "luminanet", "backend": "ort_cpu", "task": "text-generation"}
+OF_PICTURES = {**OF_TEXTS, "task": "image-classification"}
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -146,6 +150,28 @@ def gated_image(models: Models) -> tuple[Models, GatedBackend]:
     assert models.image is not None
     backend = GatedBackend(models.image.backend)
     return replace(models, image=replace(models.image, backend=backend)), backend
+
+
+@contextmanager
+def crowded(models: Models, of: dict[str, str] = OF_TEXTS) -> Iterator[Running]:
+    """A server on which one row runs and one waits, with a place for one more, and only for one.
+    In the end as many wait, and both are answered."""
+    slow, backend = gated(models) if of == OF_TEXTS else gated_image(models)
+    path, body = "/classify", {"image": PIXEL}
+    if of == OF_TEXTS:
+        path, body = "/generate", {"prompt": "a", "max_tokens": 1}
+    with running(slow, max_batch=1, queue_limit=2) as server, ThreadPoolExecutor(2) as pool:
+        backend.gate.clear()
+        try:
+            answers = []
+            for state in "running", "waiting":
+                answers.append(pool.submit(server.client.post, path, json=body))
+                wait_until(lambda state=state: server.metric(f"requests_{state}", **of) == 1)
+            yield server
+            assert server.metric("requests_waiting", **of) == 1, "none of those refused waits"
+        finally:
+            backend.gate.set()
+        assert [answer.result().status_code for answer in answers] == [200, 200]
 
 
 class Alphabet:

@@ -172,7 +172,8 @@ def test_json_that_does_not_fit_is_refused(
         ({"files": {"file": b"x"}, "data": {"top_k": "many"}}, 422, "top_k"),
         ({"files": {"file": b"x"}, "data": {"top_k": "-1"}}, 422, "top_k"),
         ({"files": {"file": b"x"}, "data": {"top_k": "1" * 99}}, 422, "top_k"),
-        ({"files": [("file", b"x"), ("file", b"y")]}, 400, None),
+        ({"files": [("file", b"x"), ("file", b"y")]}, 422, "file[0]"),
+        ({"files": {"file": b"x"}, "data": {"top_k": ["1", "2"]}}, 400, None),
         ({"files": {"file": b"x" * 250_000}}, 413, None),
     ],
 )

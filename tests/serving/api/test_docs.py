@@ -75,9 +75,12 @@ def test_every_endpoint_is_described(api: Any) -> None:
             assert operation["description"]
 
 
-def test_both_ways_to_send_a_picture_are_described(api: Any) -> None:
+def test_all_ways_to_send_pictures_are_described(api: Any) -> None:
     content = api["paths"]["/classify"]["post"]["requestBody"]["content"]
-    assert content["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
+    file = content["multipart/form-data"]["schema"]["properties"]["file"]
+    assert [one["type"] for one in file["anyOf"]] == ["string", "array"]
+    for kind in "application/x-npy", "application/octet-stream":
+        assert content[kind]["schema"]["format"] == "binary"
     fields = content["application/json"]["schema"]["properties"]
     assert set(fields) == set(ClassifyRequest.model_fields)
 
@@ -95,6 +98,14 @@ def test_what_may_be_null_is_said_and_what_is_required_may_not(api: Any) -> None
     fields = content["application/json"]["schema"]["properties"]
     nullable = {n for n, field in fields.items() if {"type": "null"} in field.get("anyOf", [])}
     assert nullable == set(GenerateRequest.model_fields) - {"prompt"}
+
+
+@pytest.mark.parametrize("path", ["/generate", "/classify"])
+def test_every_example_of_a_body_is_answered(server: Running, api: Any, path: str) -> None:
+    content = api["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    assert len(content["examples"]) > 1
+    for example in content["examples"].values():
+        assert server.client.post(path, json=example["value"]).status_code == 200
 
 
 def references(part: Any) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -19,8 +18,11 @@ from luminanet.artifact.manifest import Family
 from serving.models.load import Models
 from tests.serving.api.test_classify import PIXELS, png, upload
 from tests.serving.helpers import (
+    OF_PICTURES,
+    OF_TEXTS,
     Running,
     all_cancelled,
+    crowded,
     gated,
     gated_image,
     running,
@@ -28,8 +30,6 @@ from tests.serving.helpers import (
 )
 
 TEXT, IMAGE = "luminanet-tinystories", "luminanet-cifar10"
-LABELS = {"model": "luminanet", "backend": "ort_cpu", "task": "text-generation"}
-OF_IMAGES = {**LABELS, "task": "image-classification"}
 CALM = {"max_tokens": 6, "seed": 3}
 BINARY = pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
 
@@ -158,8 +158,8 @@ def test_pixels_get_the_answers_that_their_file_gets(client: Any, binary: bool) 
 def test_the_pictures_of_a_request_are_computed_together(models: Models) -> None:
     with running(models, max_batch=4) as server, connected(server) as client:
         client.infer(IMAGE, [given("images", np.zeros((4, 3, 32, 32), np.uint8), "UINT8")])
-        assert server.metric("batch_size_sum", **OF_IMAGES) == 4
-        assert server.metric("batch_size_count", **OF_IMAGES) <= 2, "the first may go ahead"
+        assert server.metric("batch_size_sum", **OF_PICTURES) == 4
+        assert server.metric("batch_size_count", **OF_PICTURES) <= 2, "the first may go ahead"
 
 
 @BINARY
@@ -273,7 +273,7 @@ def test_requests_rows_and_calls_are_counted(models: Models) -> None:
             client.infer(TEXT, [given("prompt", [b""])])
         told = stats(client, TEXT)
         others = client.get_inference_statistics()["model_stats"]
-        calls = server.metric("inference_duration_seconds_count", phase="decode", **LABELS)
+        calls = server.metric("inference_duration_seconds_count", phase="decode", **OF_TEXTS)
     assert (before["inference_count"], before["last_inference"]) == (0, 0)
     assert told["inference_count"] == 3, "rows of this protocol"
     assert told["last_inference"] > 1.7e12, "milliseconds"
@@ -316,24 +316,33 @@ def test_a_prompt_that_is_too_long_is_named(client: Any) -> None:
         client.infer(TEXT, [given("prompt", [b"a", b"a b " * 400])])
 
 
-def test_rows_get_places_for_all_or_for_none(models: Models) -> None:
-    slow, backend = gated(models)
+@pytest.mark.parametrize(
+    ("model", "of", "sent"),
+    [
+        (TEXT, OF_TEXTS, given("prompt", [b"a", b"b"])),
+        (IMAGE, OF_PICTURES, given("encoded", [png(), png()])),
+    ],
+    ids=["texts", "pictures"],
+)
+def test_rows_get_places_for_all_or_for_none(
+    models: Models, model: str, of: dict[str, str], sent: Any
+) -> None:
     with (
-        running(slow, max_batch=1, queue_limit=2) as server,
-        ThreadPoolExecutor(2) as pool,
+        crowded(models, of) as server,
         connected(server) as client,
+        pytest.raises(InferenceServerException, match="wait for luminanet") as refused,
     ):
-        backend.gate.clear()
-        runs = pool.submit(server.post, "/generate", prompt="a", max_tokens=1)
-        wait_until(lambda: server.metric("requests_running", **LABELS) == 1)
-        waits = pool.submit(server.post, "/generate", prompt="a", max_tokens=1)
-        wait_until(lambda: server.metric("requests_waiting", **LABELS) == 1)
-        with pytest.raises(InferenceServerException, match="wait for luminanet") as refused:
-            client.infer(TEXT, [given("prompt", [b"a", b"b"])])
-        assert refused.value.status() == "429"
-        assert server.metric("requests_waiting", **LABELS) == 1, "none of the two waits"
-        backend.gate.set()
-        assert (runs.result().status_code, waits.result().status_code) == (200, 200)
+        client.infer(model, [sent])
+    assert refused.value.status() == "429"
+
+
+def test_pictures_that_could_never_wait_together_are_refused(models: Models) -> None:
+    files = [png(Image.new("L", (40, 40)))] * 3
+    with running(models, queue_pixels=4000) as server, connected(server) as client:
+        client.infer(IMAGE, [given("encoded", files[:2])])
+        with pytest.raises(InferenceServerException, match="4800 pixels together") as refused:
+            client.infer(IMAGE, [given("encoded", files)])
+    assert refused.value.status() == "400"
 
 
 def prompts(*texts: str, **parameters: Any) -> dict[str, Any]:
@@ -350,7 +359,7 @@ def test_a_client_that_leaves_takes_all_its_texts_along(models: Models) -> None:
             server.client.post(f"/v2/models/{TEXT}/infer", json=body, timeout=0.5)
         wait_until(lambda: all_cancelled(server))
         backend.gate.set()
-        cancelled = {"finish_reason": "cancelled", **LABELS}
+        cancelled = {"finish_reason": "cancelled", **OF_TEXTS}
         wait_until(lambda: server.metric("requests_finished_total", **cancelled) == 3)
         with connected(server) as client:
             wait_until(lambda: stats(client, TEXT)["inference_stats"]["fail"]["count"] == 1)
@@ -367,9 +376,9 @@ def test_a_client_that_leaves_takes_all_its_pictures_along(models: Models) -> No
             server.client.post(url, json={"inputs": [tensor]}, timeout=0.5)
         wait_until(lambda: not server.server.server_state.connections)
         backend.gate.set()
-        cancelled = {"finish_reason": "cancelled", **OF_IMAGES}
+        cancelled = {"finish_reason": "cancelled", **OF_PICTURES}
         wait_until(lambda: server.metric("requests_finished_total", **cancelled) >= 2)
-        assert server.metric("batch_size_count", **OF_IMAGES) <= 1, "what ran when it left"
+        assert server.metric("batch_size_count", **OF_PICTURES) <= 1, "what ran when it left"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """OpenAI's own client works unchanged, and what is beyond the engines is refused in its words."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -10,7 +9,15 @@ import pytest
 from luminanet.artifact.manifest import Family
 from serving.engines.engine import LONGEST_RETRY_S
 from serving.models.load import Models
-from tests.serving.helpers import Running, all_cancelled, frames, gated, running, wait_until
+from tests.serving.helpers import (
+    Running,
+    all_cancelled,
+    crowded,
+    frames,
+    gated,
+    running,
+    wait_until,
+)
 
 LABELS = {"model": "luminanet", "backend": "ort_cpu", "task": "text-generation"}
 FINISHED = "requests_finished_total"
@@ -252,6 +259,14 @@ def test_what_is_refused_is_named(client: openai.OpenAI, field: str, value: Any)
     )
 
 
+def test_one_of_several_prompts_that_is_refused_is_named(client: openai.OpenAI) -> None:
+    for prompts in ["a", "a b " * 400], [[1], [10**6]]:
+        asked: Any = prompts
+        with pytest.raises(openai.BadRequestError, match=r"prompt\[1\]: ") as refused:
+            client.completions.create(model="luminanet", prompt=asked)
+        assert refused.value.param == "prompt[1]"
+
+
 def test_what_changes_nothing_is_taken(client: openai.OpenAI) -> None:
     plain = client.completions.create(prompt="a", **CALM)
     same = client.completions.create(
@@ -271,22 +286,12 @@ def test_another_model_is_not_found(client: openai.OpenAI) -> None:
 
 
 def test_several_texts_get_places_for_all_or_for_none(models: Models) -> None:
-    slow, backend = gated(models)
     with (
-        running(slow, max_batch=1, queue_limit=2) as server,
-        ThreadPoolExecutor(2) as pool,
+        crowded(models) as server,
         connected(server) as client,
+        pytest.raises(openai.RateLimitError) as refused,
     ):
-        backend.gate.clear()
-        runs = pool.submit(server.post, "/generate", prompt="a", max_tokens=1)
-        wait_until(lambda: server.metric("requests_running", **LABELS) == 1)
-        waits = pool.submit(server.post, "/generate", prompt="a", max_tokens=1)
-        wait_until(lambda: server.metric("requests_waiting", **LABELS) == 1)
-        with pytest.raises(openai.RateLimitError) as refused:
-            client.completions.create(model="luminanet", prompt="a", n=2)
-        assert server.metric("requests_waiting", **LABELS) == 1, "none of the two waits"
-        backend.gate.set()
-        assert (runs.result().status_code, waits.result().status_code) == (200, 200)
+        client.completions.create(model="luminanet", prompt="a", n=2)
     assert refused.value.type == "rate_limit_error"
     assert 1 <= int(refused.value.response.headers["retry-after"]) <= LONGEST_RETRY_S
 

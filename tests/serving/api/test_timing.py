@@ -15,6 +15,7 @@ METRIC = re.compile(r"([!#$%&'*+.^_`|~\w-]+);dur=(\d+\.\d+)", re.ASCII)
 """A token and its duration: https://www.w3.org/TR/server-timing/#the-server-timing-header-field"""
 TEXTS = [
     ("/generate", {"prompt": "a", "max_tokens": 3}),
+    ("/generate", {"prompt": ["a", "b"], "n": 2, "max_tokens": 3}),
     ("/v1/completions", {"prompt": ["a", "b"], "n": 2, "max_tokens": 3}),
 ]
 
@@ -39,6 +40,12 @@ def test_a_picture_has_no_tokens_and_says_the_rest(server: Running) -> None:
     spans_ms = timing(response.headers["server-timing"])
     assert list(spans_ms) == ["queue", "total"]
     assert 0 <= spans_ms["queue"] <= spans_ms["total"]
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/completions"])
+def test_a_text_without_tokens_has_no_first_one(server: Running, path: str) -> None:
+    response = server.post(path, prompt="a", max_tokens=0, echo=True)
+    assert list(timing(response.headers["server-timing"])) == ["queue", "total"]
 
 
 def test_streams_and_errors_have_none(server: Running) -> None:
