@@ -68,15 +68,17 @@ def curl(server: Running, words: Sequence[str]) -> httpx.Response:
     parser.add_argument("-N", action="store_true")
     parser.add_argument("-H", action="append", default=[])
     parser.add_argument("-d")
-    parser.add_argument("-F")
+    parser.add_argument("-F", action="append", default=[])
     parser.add_argument("url")
     given = parser.parse_args(list(words))
     assert given.url.startswith(SERVER)
     path = given.url.removeprefix(SERVER)
     headers = dict(line.split(": ", 1) for line in given.H)
     if given.F:
-        name, file = given.F.split("=@")
-        return server.client.post(path, files={name: (file, picture())}, headers=headers)
+        parts = [part.split("=", 1) for part in given.F]
+        files = [(name, (value[1:], picture())) for name, value in parts if value[0] == "@"]
+        fields = {name: value for name, value in parts if value[0] != "@"}
+        return server.client.post(path, files=files, data=fields, headers=headers)
     if given.d:
         return server.client.post(path, content=given.d, headers=headers)
     return server.client.get(path, headers=headers)
