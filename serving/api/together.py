@@ -104,13 +104,11 @@ class Together(All):
             except TimeoutError:
                 pass
             for place, (_, piece) in enumerate(new):
-                if piece.finish is None:
-                    continue
-                self._left -= 1
-                if error := failure(piece.finish):
+                if piece.finish and (error := failure(piece.finish)):
                     if place:
                         yield new[:place]
                     raise error
+                self._left -= piece.finish is not None
             yield new
 
     async def each(self, receive: Receive) -> list[list[Piece]]:

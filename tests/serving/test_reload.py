@@ -18,7 +18,7 @@ import pytest
 
 from export.assembly.describe import Label
 from luminanet.artifact.manifest import Family
-from serving.api.openai import routes as openai_routes
+from serving.api import texts as texts_asked
 from serving.metrics.advantage import Pair, Times
 from serving.models.load import load, load_for
 from tests.nets import random_weights, tiny_text_topology, tiny_tokenizer, write_artifact
@@ -153,16 +153,16 @@ def test_a_request_that_has_looked_for_its_model_is_answered_by_it(
     changing: Running, folder: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its prompts are encoded while the reload is done, and the old engine is idle meanwhile."""
-    body = {"prompt": "Once upon a", "max_tokens": 20, "seed": 1}
+    body = {"prompt": ["Once upon a", "a"], "max_tokens": 20, "seed": 1}
     before = changing.post("/v1/completions", **body).json()["choices"]
-    encode, gate, come = openai_routes._token_ids, threading.Event(), threading.Event()
+    encode, gate, come = texts_asked._token_ids, threading.Event(), threading.Event()
 
     def wait(*arguments: Any) -> Any:
         come.set()
         assert gate.wait(TIMEOUT_S)
         return encode(*arguments)
 
-    monkeypatch.setattr(openai_routes, "_token_ids", wait)
+    monkeypatch.setattr(texts_asked, "_token_ids", wait)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(changing.post, "/v1/completions", **body)
         assert come.wait(TIMEOUT_S)

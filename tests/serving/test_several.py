@@ -126,8 +126,11 @@ def test_a_name_of_no_image_model_is_answered_so_too(crowd: Running, name: str) 
     ("fields", "words"),
     [
         ({"model": "x" * 1025}, "model has more than 1024 bytes"),
-        ({"model": ["luminanet", "luminanet"]}, "it has the fields file, top_k, model, each once"),
-        ({"top_k": ["1", "1"]}, "it has the fields file, top_k, model, each once"),
+        (
+            {"model": ["luminanet", "luminanet"]},
+            "top_k, model, and only file more than once",
+        ),
+        ({"top_k": ["1", "1"]}, "top_k, model, and only file more than once"),
     ],
 )
 def test_a_form_has_a_model_once_and_not_too_long(

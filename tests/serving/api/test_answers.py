@@ -1,8 +1,10 @@
 """Several answers of one request to /generate and /classify: each as it comes alone, and all or
 none."""
 
+import asyncio
 import base64
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from luminanet.sampling import Sampling
+from serving.api.streaming import EventStream, Telling
+from serving.api.together import Together
+from serving.engines.detokenize import Transcript
+from serving.engines.engine import Finish
+from serving.engines.text import Generation, Piece
 from serving.models.load import Models
+from tests.nets import tiny_tokenizer
 from tests.serving.api.test_classify import LARGE, PIXELS, GatedReader, png, upload
 from tests.serving.helpers import (
     OF_PICTURES,
     OF_TEXTS,
+    Alphabet,
     Running,
     alike,
     all_cancelled,
@@ -202,6 +212,33 @@ def test_a_failure_of_the_network_is_one_error(
     (last,) = frames(response) if stream else [response.json()]
     assert last["error"]["type"] == "internal_error"
     assert "the device is gone" in caplog.text
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_comes_with_a_failure_is_told_before_it_and_nothing_after_it(count: int) -> None:
+    jobs = [
+        Generation([1], Transcript(Alphabet(), ()), Sampling(seed=i), 5, 0.0) for i in range(count)
+    ]
+    together = Together(jobs)
+    stream = EventStream(together, Telling(tiny_tokenizer()), "gpt2", [""], count > 1)
+    for job in jobs:
+        job.outbox.put(Piece("a"))
+        job.outbox.put(Piece("", Finish.DEADLINE))
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(stream({}, receive, send))
+    bodies = [message for message in sent if message["type"] == "http.response.body"]
+    assert [body["more_body"] for body in bodies] == [True, False]
+    first, last = (json.loads(body["body"].removeprefix(b"data: ")) for body in bodies)
+    assert first["text"] == "a"
+    assert last["error"]["type"] == "deadline_exceeded"
+    assert all(job.cancelled for job in jobs)
 
 
 def test_a_stream_of_several_that_wait_sends_comments(models: Models) -> None:
