@@ -25,7 +25,6 @@ from tests.serving.api.test_classify import LARGE, PIXELS, GatedReader, png, upl
 from tests.serving.helpers import (
     OF_PICTURES,
     OF_TEXTS,
-    Alphabet,
     Running,
     alike,
     all_cancelled,
@@ -216,11 +215,13 @@ def test_a_failure_of_the_network_is_one_error(
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_comes_with_a_failure_is_told_before_it_and_nothing_after_it(count: int) -> None:
+    tokenizer = tiny_tokenizer()
     jobs = [
-        Generation([1], Transcript(Alphabet(), ()), Sampling(seed=i), 5, 0.0) for i in range(count)
+        Generation([1], Transcript(tokenizer.stream(), ()), Sampling(seed=i), 5, 0.0)
+        for i in range(count)
     ]
     together = Together(jobs)
-    stream = EventStream(together, Telling(tiny_tokenizer()), "gpt2", [""], count > 1)
+    stream = EventStream(together, Telling(tokenizer), "gpt2", [""], count > 1)
     for job in jobs:
         job.outbox.put(Piece("a"))
         job.outbox.put(Piece("", Finish.DEADLINE))
