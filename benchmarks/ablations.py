@@ -51,6 +51,8 @@ ABLATIONS = {
         _evolving("cifar10-unconnected", replace(BASE.evolution, connections=0)),
         _evolving("cifar10-pass1", replace(BASE.evolution, kinds=(Kind.FEEDFORWARD,))),
         _evolving("cifar10-dense", None, seeding="dense", width=148),
+        _evolving("cifar10-scales-dense", None, seeding="scales-dense", width=148),
+        _evolving("cifar10-scales", BASE.evolution, seeding="scales"),
         _evolving("cifar10-sparse", SPARSE),
         _evolving("cifar10-sparse-random", replace(SPARSE, policy="random")),
         _evolving("cifar10-lean", LEAN),
@@ -62,9 +64,9 @@ ABLATIONS = {
 """What the cifar10 preset is measured against: other policies (changes ranked by chance, or by what
 fires together), less to work with (no connections, feedforward ones only, at most 64, messages of
 other sizes, pixels as they are), no evolution (dense from the start); "lean" goes on after building
-and removes what is not missed."""
+and removes what is not missed; "scales" sees an image pyramid instead of a grid of windows."""
 NETWORKS = (
-    *("cifar10", "cifar10-random", "cifar10-dense", "cifar10-unconnected"),
+    *("cifar10", "cifar10-random", "cifar10-dense", "cifar10-scales-dense", "cifar10-unconnected"),
     *("cifar10-lean", "cifar10-lean-random", "cifar10-sparse", "cifar10-sparse-random"),
 )
 ONCE = tuple(name for name in ABLATIONS if name not in NETWORKS)

@@ -108,7 +108,8 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 
 
 def _field(field: Field) -> list[int]:
-    """A patch as its frame and channels, a text field as its first and last lag, or its order."""
+    """A patch as its frame in the image, its scale and channels, a text field as its first and last
+    lag, or its order."""
     if isinstance(field, Patch):
-        return [field.top, field.left, field.height, field.width, *field.channels]
+        return [*field.frame, field.pool, *field.channels]
     return [field.lags[0], field.reach] if isinstance(field, Lags) else [field.order]
