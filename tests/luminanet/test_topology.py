@@ -67,7 +67,11 @@ A = Cluster(0, 0, 4, (Patch((0, 1, 2), 0, 0, 8, 8),))
         ((replace(A, fields=(Patch((3,), 0, 0, 8, 8),)),), (), "outside"),
         ((replace(A, fields=(Patch((), 0, 0, 8, 8),)),), (), "outside"),
         ((replace(A, fields=(Patch((0,), 30, 0, 8, 8),)),), (), "outside"),
-        ((replace(A, fields=(Patch((0,), 0, 0, 9, 8, pool=4),)),), (), "outside 3x8x8 pixels of 4x4"),
+        (
+            (replace(A, fields=(Patch((0,), 0, 0, 9, 8, pool=4),)),),
+            (),
+            "outside 3x8x8 pixels of 4x4",
+        ),
         ((replace(A, fields=(Patch((0,), 9, 0, 8, 8, pool=2),)),), (), "outside 3x16x16 pixels"),
         ((replace(A, fields=(Patch((0,), 0, 0, 1, 1, pool=3),)),), (), "divide both"),
         ((replace(A, fields=(Patch((0,), 0, 0, 1, 1, pool=0),)),), (), "1 or more"),
