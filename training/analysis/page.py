@@ -77,6 +77,7 @@ def data(story: Story) -> dict[str, Any]:
                 "targets": trial.event.targets,
                 "before": trial.event.loss_before,
                 "after": trial.event.loss_after,
+                "tried": trial.event.is_tried,
                 "kept": trial.event.kept,
                 "depth": trial.topology.depth,
                 "parameters": trial.topology.parameters,

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from export.assembly.describe import Label
+from luminanet.artifact.manifest import Served
 from luminanet.reference import forward
 from luminanet.topology import Topology
 from serving.engines.engine import LONGEST_RETRY_S
 from serving.engines.images import Pixels
 from serving.models.load import Models, load
 from serving.pictures.pixels import read_image
-from serving.settings import Served
 from tests.nets import LABELS as CLASSES
 from tests.nets import random_weights, tiny_image_topology, write_artifact
 from tests.serving.helpers import TIMEOUT_S, Running, gated_image, running, wait_until
