@@ -74,7 +74,7 @@ def test_a_network_on_means_is_one_on_pixels_with_weights_that_are_shared_out() 
     plain = random_weights(_one_cluster(Patch((0, 2), 2, 0, 4, 6)))
     weights = pooled.clusters[0]
     see_CYXH = weights.see_IH.reshape(2, 2, 3, -1).repeat(2, 1).repeat(2, 2) / 4
-    spread = replace(weights, see_IH=see_CYXH.reshape(48, -1))
+    spread = replace(weights, see_IH=see_CYXH.reshape(48, -1).astype(np.float32))
     same = FrozenNet(plain.topology, {0: spread}, {}, pooled.head)
     images = np.random.default_rng(0).random((3, 3, 8, 6))
     assert np.allclose(forward(same, images), forward(pooled, images), atol=1e-6)

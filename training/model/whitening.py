@@ -45,7 +45,8 @@ def whitening(net: FrozenNet, pixels_NCYX: Tensor, floor: float) -> Whitening:
 
 def _whitened(pixels_NI: Tensor, floor: float) -> Tensor:
     variances, vectors = torch.linalg.eigh(torch.cov(pixels_NI.double().T))
-    return (vectors * (variances.clamp(min=0) + floor).rsqrt()).float()
+    white_II: Tensor = vectors * (variances.clamp(min=0) + floor).rsqrt()
+    return white_II.float()
 
 
 def fold(net: FrozenNet, white: Whitening) -> FrozenNet:
