@@ -3,7 +3,8 @@
 Trains the cifar10 preset and its ablations (ABLATIONS), those of --networks with every seed, those
 of --once with the first, each for the same --steps (or --seconds). Looks at the
 test set once per finished run, and once more with all connections cut. Writes
-benchmarks/ablations.md, .json and ablations.png (learning curves with the events of evolution).
+benchmarks/ablations.md, .json and ablations.png (learning curves with the events of evolution), and
+says of every choice and its control whether they end in different networks (end_points.py).
 Finished runs are read, interrupted ones resume, as in benchmarks.cifar10.
 """
 
@@ -19,11 +20,12 @@ import torch
 
 from benchmarks import runs
 from benchmarks.cifar10 import finish, tested
+from benchmarks.end_points import End, Ends, section
 from benchmarks.margins import Result
 from benchmarks.report import provenance, table
 from luminanet.errors import ConfigError
 from luminanet.frozen import FrozenNet
-from luminanet.topology import Kind
+from luminanet.topology import Kind, Topology
 from training.checkpoint import load
 from training.config import EvolutionConfig, ImageConfig
 from training.data.datasets import Images, load_images, resolve
@@ -51,6 +53,8 @@ ABLATIONS = {
         _evolving("cifar10-unconnected", replace(BASE.evolution, connections=0)),
         _evolving("cifar10-pass1", replace(BASE.evolution, kinds=(Kind.FEEDFORWARD,))),
         _evolving("cifar10-dense", None, seeding="dense", width=148),
+        _evolving("cifar10-scales-dense", None, seeding="scales-dense", width=148),
+        _evolving("cifar10-scales", BASE.evolution, seeding="scales"),
         _evolving("cifar10-sparse", SPARSE),
         _evolving("cifar10-sparse-random", replace(SPARSE, policy="random")),
         _evolving("cifar10-lean", LEAN),
@@ -62,12 +66,19 @@ ABLATIONS = {
 """What the cifar10 preset is measured against: other policies (changes ranked by chance, or by what
 fires together), less to work with (no connections, feedforward ones only, at most 64, messages of
 other sizes, pixels as they are), no evolution (dense from the start); "lean" goes on after building
-and removes what is not missed."""
+and removes what is not missed; "scales" sees an image pyramid instead of a grid of windows."""
 NETWORKS = (
-    *("cifar10", "cifar10-random", "cifar10-dense", "cifar10-unconnected"),
+    *("cifar10", "cifar10-random", "cifar10-dense", "cifar10-scales-dense", "cifar10-unconnected"),
     *("cifar10-lean", "cifar10-lean-random", "cifar10-sparse", "cifar10-sparse-random"),
 )
 ONCE = tuple(name for name in ABLATIONS if name not in NETWORKS)
+COMPARED = (
+    *(("cifar10", f"cifar10-{other}") for other in ("random", "hebbian", "dense", "unconnected")),
+    *((f"cifar10-{name}", f"cifar10-{name}-random") for name in ("sparse", "lean")),
+    ("cifar10-scales", "cifar10-scales-dense"),
+    ("cifar10-scales-dense", "cifar10-dense"),
+)
+"""Whose end points are compared: a choice and its control."""
 STEPS = 1000
 CHECKS = 20
 """Points of a learning curve."""
@@ -89,6 +100,8 @@ class Ablation:
     """(step, held-out loss)"""
     events: list[int]
     """Steps at which something was kept."""
+    topology: str
+    """Where it ended, as Topology.to_json writes it."""
 
 
 def run(
@@ -108,6 +121,7 @@ def run(
         kinds=tuple(net.topology.count(kind) for kind in Kind),
         checks=[(step, loss) for step, loss in state["checks"]],
         events=sorted({event["step"] for event in history if event["kept"]}),
+        topology=net.topology.to_json(),
     )
 
 
@@ -128,6 +142,15 @@ def markdown(found: Sequence[Ablation]) -> str:
         *("clusters", "kinds", "epochs"),
     ]
     return table(header, [_row(name, own) for name, own in by_network.items()])
+
+
+def ends(found: Sequence[Ablation]) -> Ends:
+    """Top-1 in points."""
+    by_preset: dict[str, dict[int, End]] = {}
+    for a in found:
+        end = End(Topology.from_json(a.topology), 100 * a.result.top1)
+        by_preset.setdefault(a.result.network, {})[a.result.seed] = end
+    return by_preset
 
 
 def _row(name: str, own: Sequence[Ablation]) -> list[str]:
@@ -181,7 +204,9 @@ def write(found: Sequence[Ablation], folder: Path, source: str) -> str:
     body = {"source": source.strip(), "runs": [asdict(ablation) for ablation in found]}
     folder.mkdir(parents=True, exist_ok=True)
     picture = "\n![learning curves](ablations.png)\n"
-    (folder / "ablations.md").write_text(f"{title}{shown}\n{NOTES}{picture}\n{source}", "utf-8")
+    compared = section(ends(found), COMPARED, "top-1 in points", digits=1)
+    text = f"{title}{shown}\n{NOTES}{picture}{compared}\n{source}"
+    (folder / "ablations.md").write_text(text, "utf-8")
     (folder / "ablations.json").write_text(json.dumps(body, indent=1) + "\n", "utf-8")
     draw(found, folder / "ablations.png")
     return shown

@@ -66,7 +66,7 @@ def finish(
 
     Raises ConfigError when `out` holds a run with other settings, Interrupted after a signal.
     """
-    path = out / RESULT
+    path, config = out / RESULT, runs.going_on(config, out)
     if raw := runs.stored(path, config):
         return Result(**raw)
     task = prepare(config, folder, None)

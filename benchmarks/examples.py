@@ -30,6 +30,8 @@ from training.presets import PRESETS
 from training.run.task import prepare
 
 EXAMPLES = 4000
+HELD_OUT_ALWAYS = 0.04
+"""The share of the images that no preset of any version trains on, with its first seed."""
 CALIBRATION_BLOCKS = 8
 CALIBRATION_IMAGES = 500
 
@@ -46,7 +48,7 @@ def examples(checkpoint: Checkpoint, data: str | None) -> Selected:
     net, folder = checkpoint.net, resolve(data)
     shape = None if isinstance(net, Gpt2Net) else net.topology.input
     is_text = shape is None or isinstance(shape, TextInput)
-    preset = PRESETS["tinystories" if is_text else "cifar10"]
+    preset = PRESETS["tinystories" if is_text else "cifar10"].having(held_out=HELD_OUT_ALWAYS)
     with tempfile.TemporaryDirectory() as made:
         tokenizer = Path(made) / TOKENIZER
         tokenizer.write_text(checkpoint.tokenizer or "", "utf-8")

@@ -75,7 +75,7 @@ class Result:
 
 def finish(rule: str, config: ImageConfig, out: Path, folder: Path | None) -> Result:
     """Trains and measures what is not yet; raises ConfigError when `out` is of another run."""
-    path = out / RESULT
+    path, config = out / RESULT, runs.going_on(config, out)
     if raw := runs.stored(path, config):
         return Result(**raw)
     task = prepare(config, folder, None)

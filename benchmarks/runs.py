@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from luminanet.artifact.files import replacing
 from luminanet.errors import ConfigError, finish
 from training.config import RunConfig
+from training.run.run import as_begun, saved_in
 
 HERE = Path(__file__).parent
 Config = TypeVar("Config", bound=RunConfig)
@@ -45,6 +46,11 @@ def budgeted(config: Config, arguments: argparse.Namespace) -> Config:
     steps = arguments.steps or (ENDLESS if arguments.seconds else None)
     given = {"batch": arguments.batch, "seconds": arguments.seconds, "steps": steps}
     return replace(config, **{name: value for name, value in given.items() if value is not None})
+
+
+def going_on(config: Config, out: Path) -> Config:
+    """The configuration of a run in `out` that may have begun before, to prepare its data by."""
+    return as_begun(config, saved_in(out))
 
 
 def stored(path: Path, config: RunConfig) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from time import perf_counter
 import torch
 
 from benchmarks.report import provenance, table
-from benchmarks.runs import finished, parser, seeds_of, store, stored
+from benchmarks.runs import finished, going_on, parser, seeds_of, store, stored
 from luminanet.machine import cpu
 from training.config import TextConfig, TrainConfig
 from training.data.datasets import resolve
@@ -89,6 +89,7 @@ def accuracy_rows(
             for precision, found in figures.items():
                 config = replace(preset, steps=steps, seed=seed, precision=precision)
                 folder = out / f"{preset.preset}-{precision}-{seed}"
+                config = going_on(config, folder)
                 found.append(held_out(load(config), config, folder))
         pairs = zip(figures[BF16], figures[FP32], strict=True)
         measure = "perplexity" if isinstance(preset, TextConfig) else "top-1, %"

@@ -2,24 +2,39 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import MISSING, astuple, dataclass
+from dataclasses import MISSING, asdict, astuple, dataclass
 from dataclasses import fields as attributes
 from typing import Any, TypeGuard, TypeVar
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Patch:
-    """A rectangle of pixels in some colour channels: one field of an image cluster."""
+    """A rectangle of pixels in some colour channels: one field of an image cluster. With `pool`, of
+    the image after average pooling: a level of its pyramid, whose pixels are the means of squares
+    of pool x pool; top, left, height and width count those."""
 
     channels: tuple[int, ...]
     top: int
     left: int
     height: int
     width: int
+    pool: int = 1
 
     @property
     def size(self) -> int:
         return len(self.channels) * self.height * self.width
+
+    @property
+    def kernel(self) -> "Patch":
+        """What it sees wherever it lies: shape and scale alone."""
+        return Patch(tuple(range(len(self.channels))), 0, 0, self.height, self.width, self.pool)
+
+    @property
+    def frame(self) -> tuple[int, int, int, int]:
+        """Top, left, height and width in the image."""
+        own = (self.top, self.left, self.height, self.width)
+        top, left, height, width = (self.pool * side for side in own)
+        return top, left, height, width
 
 
 class Lags(ABC):
@@ -126,6 +141,9 @@ class ImageInput:
         """Why `field` cannot be seen by a cluster of this network, or None."""
         if not isinstance(field, Patch):
             return "an image cluster sees patches"
+        if field.pool < 1 or self.height % field.pool or self.width % field.pool:
+            sides = f"{self.height}x{self.width} pixels"
+            return f"of means that do not tile {sides}: pool must be 1 or more and divide both"
         inside = (
             min(field.channels, default=-1) >= 0
             and max(field.channels, default=self.channels) < self.channels
@@ -134,10 +152,12 @@ class ImageInput:
             and field.left >= 0
             and field.height > 0
             and field.width > 0
-            and field.top + field.height <= self.height
-            and field.left + field.width <= self.width
+            and field.top + field.height <= self.height // field.pool
+            and field.left + field.width <= self.width // field.pool
         )
-        return None if inside else f"outside {self.channels}x{self.height}x{self.width} pixels"
+        sides = f"{self.channels}x{self.height // field.pool}x{self.width // field.pool}"
+        means = "" if field.pool == 1 else f" of {field.pool}x{field.pool} means"
+        return None if inside else f"outside {sides} pixels{means}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +201,20 @@ class TextInput:
 
 
 # ---------------------------------------------------------------------- storage
+
+
+def stored(field: Field) -> dict[str, Any]:
+    """Plain JSON types; `patch` and `text_field` read them back. Of a patch that is not pooled, as
+    the first version wrote it."""
+    raw = asdict(field)
+    if isinstance(field, Patch) and field.pool == 1:
+        del raw["pool"]
+    return raw
+
+
+def patch(raw: dict[str, Any]) -> Patch:
+    """What `stored` made of it; raises TypeError otherwise."""
+    return Patch(**{**raw, "channels": tuple(raw["channels"])})
 
 
 def text_input(raw: dict[str, Any]) -> TextInput:

@@ -10,7 +10,7 @@ feedback and recurrent links the latest there is, that of pass 1.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,10 @@ def forward_image(net: FrozenNet, head: ImageHead, images_BCYX: NDArray[Any]) ->
     shape = net.topology.input
     assert isinstance(shape, ImageInput)
     pixels = (images_BCYX - head.mean_C[:, None, None]) / head.std_C[:, None, None]
-    flat: Array = pixels.reshape(len(pixels), -1).astype(np.float64)
-    seen = {c.id: flat[:, field_indices(c, shape)] for c in net.topology.clusters}
+    scales = net.topology.scales
+    levels = [average_pool(pixels.astype(np.float64), scale) for scale in scales]
+    flat: Array = np.concatenate([level.reshape(len(pixels), -1) for level in levels], 1)
+    seen = {c.id: flat[:, field_indices(c, shape, scales)] for c in net.topology.clusters}
     return two_pass(net, seen, len(flat)) + head.bias_O
 
 
@@ -127,19 +129,34 @@ def two_pass(net: FrozenNet, seen: dict[int, Array], batch: int) -> Array:
     return out_BO
 
 
-def pixel_indices(patch: Patch, shape: ImageInput) -> NDArray[np.int64]:
-    """Where the pixels of a patch lie in the flattened image: channel, then row, then column."""
-    size = shape.channels * shape.height * shape.width
-    grid_CYX = np.arange(size).reshape(shape.channels, shape.height, shape.width)
+def average_pool(images_BCYX: NDArray[Any], scale: int) -> NDArray[Any]:
+    """[B, C, Y / scale, X / scale]: the means of squares of scale x scale pixels."""
+    b, c, y, x = images_BCYX.shape
+    squares = images_BCYX.reshape(b, c, y // scale, scale, x // scale, scale)
+    return np.asarray(squares.mean((3, 5)))
+
+
+def pixel_indices(
+    patch: Patch, shape: ImageInput, scales: Sequence[int] = (1,)
+) -> NDArray[np.int64]:
+    """Where the pixels of a patch lie in the flattened levels of an image pyramid, one after the
+    other: channel, then row, then column."""
+    levels = {scale: (shape.height // scale, shape.width // scale) for scale in scales}
+    before = (shape.channels * y * x for s, (y, x) in levels.items() if s < patch.pool)
+    size = (shape.channels, *levels[patch.pool])
+    grid_CYX = sum(before) + np.arange(math.prod(size)).reshape(size)
     rows = slice(patch.top, patch.top + patch.height)
     columns = slice(patch.left, patch.left + patch.width)
     return grid_CYX[list(patch.channels), rows, columns].reshape(-1)
 
 
-def field_indices(cluster: Cluster, shape: ImageInput) -> NDArray[np.int64]:
-    """The flattened pixels that an image cluster sees, patch after patch."""
+def field_indices(
+    cluster: Cluster, shape: ImageInput, scales: Sequence[int] = (1,)
+) -> NDArray[np.int64]:
+    """The flattened pixels that an image cluster sees, patch after patch (`pixel_indices`);
+    `scales` as Topology.scales has them."""
     nothing = np.zeros(0, np.int64)
-    return np.concatenate([nothing, *(pixel_indices(p, shape) for p in cluster.patches)])
+    return np.concatenate([nothing, *(pixel_indices(p, shape, scales) for p in cluster.patches)])
 
 
 def look(field: TextField, tokens_BW: NDArray[Any], table_VE: Array) -> Array:

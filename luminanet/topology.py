@@ -29,6 +29,8 @@ from luminanet.fields import (
     TextInput,
     View,
     is_pooled,
+    patch,
+    stored,
     text_field,
     text_input,
     view_of,
@@ -65,6 +67,11 @@ class Cluster:
     @property
     def patches(self) -> tuple[Patch, ...]:
         return tuple(field for field in self.fields if isinstance(field, Patch))
+
+    @property
+    def kernels(self) -> tuple[Patch, ...]:
+        """The shapes and scales of its patches, wherever they lie."""
+        return tuple(patch.kernel for patch in self.patches)
 
     @property
     def text_fields(self) -> tuple[TextField, ...]:
@@ -179,6 +186,11 @@ class Topology:
         return {level: view_of(found) for level, found in fields.items()}
 
     @cached_property
+    def scales(self) -> tuple[int, ...]:
+        """Of images: the `pool` of all patches, rising; the levels of the image pyramid to make."""
+        return tuple(sorted({p.pool for c in self.clusters for p in c.patches})) or (1,)
+
+    @cached_property
     def choirs(self) -> dict[int, int]:
         """Cluster id -> the first cluster of its level that hears the same sources."""
         first: dict[tuple[int, tuple[int, ...]], int] = {}
@@ -250,8 +262,10 @@ class Topology:
 
     def summary(self) -> str:
         kinds = ", ".join(f"{self.count(kind)} {kind}" for kind in Kind)
+        means = " and ".join(f"{scale}x{scale}" for scale in self.scales if scale > 1)
         return (
             f"{len(self.clusters)} clusters on depth {self.depth}, "
+            f"{f'some see {means} means, ' if means else ''}"
             f"{len(self.connections)} connections ({kinds}), "
             f"{self.parameters / 1e6:.2f} M parameters"
         )
@@ -263,7 +277,7 @@ class Topology:
 
     def to_json(self) -> str:
         """Deterministic JSON, one cluster a line, readable by `from_json`."""
-        clusters = ",\n    ".join(json.dumps(asdict(c)) for c in self.clusters)
+        clusters = ",\n    ".join(map(_line, self.clusters))
         connections = ", ".join(json.dumps([c.source, c.target]) for c in self.connections)
         domain = "text" if isinstance(self.input, TextInput) else "image"
         return (
@@ -297,9 +311,10 @@ class Topology:
             raise TopologyError(f"not a topology: {type(error).__name__}: {error}") from error
 
 
+def _line(cluster: Cluster) -> str:
+    return json.dumps(asdict(cluster) | {"fields": list(map(stored, cluster.fields))})
+
+
 def _cluster(raw: dict[str, Any], is_text: bool) -> Cluster:
-    fields: Any = [
-        text_field(field) if is_text else Patch(**{**field, "channels": tuple(field["channels"])})
-        for field in raw["fields"]
-    ]
+    fields: Any = [text_field(field) if is_text else patch(field) for field in raw["fields"]]
     return Cluster(raw["id"], raw["level"], raw["width"], tuple(fields))

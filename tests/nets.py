@@ -71,11 +71,13 @@ def _random_text_field(rng: np.random.Generator, source: TextInput) -> TextField
 
 
 def _random_patch(rng: np.random.Generator, source: ImageInput) -> Patch:
-    top, left = int(rng.integers(source.height)), int(rng.integers(source.width))
-    height = int(rng.integers(1, source.height - top + 1))
-    width = int(rng.integers(1, source.width - left + 1))
+    pool = int(rng.integers(1, 3))
+    rows, columns = source.height // pool, source.width // pool
+    top, left = int(rng.integers(rows)), int(rng.integers(columns))
+    height = int(rng.integers(1, rows - top + 1))
+    width = int(rng.integers(1, columns - left + 1))
     channels = rng.permutation(source.channels)[: rng.integers(1, source.channels + 1)]
-    return Patch(tuple(int(c) for c in channels), top, left, height, width)
+    return Patch(tuple(int(c) for c in channels), top, left, height, width, pool)
 
 
 def random_net(seed: int, text: bool) -> FrozenNet:

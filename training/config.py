@@ -276,6 +276,10 @@ class ImageConfig(RunConfig):
     smoothing: float = 0.0
     augment: bool = True
     """Random crops and mirrors."""
+    held_out: float = 0.08
+    split_seed: int | None = 0
+    """Draws the images that are held out, the same for runs of all seeds. None: `seed` does, as in
+    runs of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ STORED: Mapping[str, Any] = {
     "compile": False,
     "precision": BF16,
     "seconds": 0.0,
+    "split_seed": None,
 }
 """All settings in the order in which they are stored, with what stands there for a run that does
 not have them, or that was begun before they came."""

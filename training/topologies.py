@@ -7,9 +7,9 @@ from luminanet.fields import ImageInput, Interval, Patch, Recall, TextInput
 from luminanet.topology import Activation, Cluster, Connection, Topology
 
 
-def _grid(size: int, step: int, channels: tuple[int, ...]) -> list[Patch]:
-    spots = range(0, 33 - size, step)
-    return [Patch(channels, top, left, size, size) for top in spots for left in spots]
+def _grid(size: int, step: int, channels: tuple[int, ...], pool: int = 1) -> list[Patch]:
+    spots = range(0, 32 // pool + 1 - size, step)
+    return [Patch(channels, top, left, size, size, pool) for top in spots for left in spots]
 
 
 def _image(patches_by_level: list[list[Patch]], width: int, channel: int) -> Topology:
@@ -37,9 +37,27 @@ def fine_image(width: int, channel: int, _vocab_size: int) -> Topology:
 def dense_image(width: int, channel: int, _vocab_size: int) -> Topology:
     """Dense from the start: 24 clusters on two levels of 8x8 patches, each hears all."""
     patches = _grid(8, 8, (0, 1, 2))
-    seed = _image([patches, patches[::2]], width, channel)
+    return _all_to_all(_image([patches, patches[::2]], width, channel))
+
+
+def _all_to_all(seed: Topology) -> Topology:
     ids = [c.id for c in seed.clusters]
     return seed.having(seed.clusters, [Connection(source=s, target=t) for s in ids for t in ids])
+
+
+def scales_image(width: int, channel: int, _vocab_size: int) -> Topology:
+    """An image pyramid, 24 clusters on 8x8 pixels in colour: 8 see windows of the image (the black
+    fields of a chessboard), 8 windows of its 2x2 means (3x3 that overlap, without the middle one),
+    and above them 8 the whole image, as 4x4 means."""
+    colour = (0, 1, 2)
+    windows = [p for p in _grid(8, 8, colour) if (p.top + p.left) % 16 == 0]
+    halves = [p for p in _grid(8, 4, colour, pool=2) if (p.top, p.left) != (4, 4)]
+    return _image([windows + halves, _grid(8, 8, colour, pool=4) * 8], width, channel)
+
+
+def scales_dense_image(width: int, channel: int, vocab_size: int) -> Topology:
+    """`scales_image`, dense from the start: each cluster hears all."""
+    return _all_to_all(scales_image(width, channel, vocab_size))
 
 
 Lags = tuple[tuple[int, int], ...]
@@ -152,7 +170,13 @@ def few_text(width: int, channel: int, vocab_size: int) -> Topology:
     return _text(fields, _untied(vocab_size), width, channel)
 
 
-IMAGE_SEEDINGS = {"paper": paper_image, "fine": fine_image, "dense": dense_image}
+IMAGE_SEEDINGS = {
+    "paper": paper_image,
+    "fine": fine_image,
+    "dense": dense_image,
+    "scales": scales_image,
+    "scales-dense": scales_dense_image,
+}
 TEXT_SEEDINGS = {
     "lags": lags_text,
     "bus": bus_text,

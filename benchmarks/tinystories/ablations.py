@@ -9,8 +9,9 @@ held-out stories with each network as it is and with parts of it silenced, witho
     habits         nothing is known by heart of what follows two tokens
 
 Those with a bus in their names (DENSE) are connected from the start and do not evolve. Says also
-how alike two evolved networks of one preset are. Writes benchmarks/tinystories/ablations.md and
-.json. Finished runs are read, interrupted ones resume.
+how alike two evolved networks of one preset are, and whether two presets end in different networks
+(benchmarks/end_points.py). Writes benchmarks/tinystories/ablations.md and .json. Finished runs are
+read, interrupted ones resume.
 """
 
 import json
@@ -25,6 +26,7 @@ import torch
 
 from benchmarks import runs
 from benchmarks.ablations import cut
+from benchmarks.end_points import End, Ends, section
 from benchmarks.report import provenance, table
 from benchmarks.text.models import TextModel, open_model
 from benchmarks.text.quality import evaluate
@@ -59,6 +61,11 @@ DENSE = {
 """Levels are connected from the start, and nothing evolves; the wide one costs as much as
 tinystories-echo."""
 NETWORKS = ("tinystories-echo", "tinystories-echo-bus", "tinystories-bus-wide", "tinystories-bus")
+COMPARED = (
+    ("tinystories-echo", "tinystories-echo-bus"),
+    ("tinystories-bus-wide", "tinystories-bus"),
+)
+"""Whose end points are compared: evolved or by hand, wide or narrow."""
 STEPS = 450
 TOKENS = 20_000
 """Held-out tokens that every network reads."""
@@ -173,6 +180,18 @@ def alike(nets: Mapping[str, Sequence[FrozenNet]]) -> str:
     return table(["preset", "measure", "alike", "by chance", "meaning"], rows) if rows else ""
 
 
+def ends(found: Sequence[Ablation], nets: Mapping[str, Sequence[FrozenNet]]) -> Ends:
+    """Perplexities of networks as trained; both hold the runs of a preset in the same order."""
+    own = {preset: [a for a in found if a.preset == preset] for preset in nets}
+    return {
+        preset: {
+            a.seed: End(net.topology, a.perplexity[WHOLE])
+            for a, net in zip(own[preset], nets[preset], strict=True)
+        }
+        for preset in nets
+    }
+
+
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     options = runs.parser("tinystories.ablations", __doc__, seeds="0,1,2")
@@ -223,6 +242,7 @@ def write(
     text = f"# What the parts of a text network are worth\n\n{shown}\n{notes}"
     if likeness := alike(nets):
         text += f"\n## How alike two seeds are\n\n{likeness}"
+    text += section(ends(found, nets), COMPARED, "perplexity", digits=2)
     folder.mkdir(parents=True, exist_ok=True)
     body = {"source": source.strip(), "runs": [asdict(ablation) for ablation in found]}
     (folder / "ablations.json").write_text(json.dumps(body, indent=1) + "\n", "utf-8")

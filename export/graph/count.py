@@ -12,14 +12,18 @@ def macs(model: onnx.ModelProto) -> int:
     """Multiply-accumulates of one batch row (text: one token) in products with constant matrices.
 
     A product [.., K] @ [K, N] counts K * N; a pooling product [N, W] @ [batch, W, E] counts
-    N * W * E, and so does one of two computed tensors. Look-ups are left out, and attention over a
-    cache, whose part in use differs from token to token.
+    N * W * E, and so does one of two computed tensors; average pooling of images counts their
+    pixels. Look-ups are left out, and attention over a cache, whose part in use differs from token
+    to token.
     """
     is_cached = any(is_past(value.name) for value in model.graph.input)
     constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     total = 0
     others: list[tuple[str, str]] = []
     for node in model.graph.node:
+        if node.op_type == "AveragePool":
+            (images,) = (value for value in model.graph.input if value.name == node.input[0])
+            total += prod(size.dim_value for size in images.type.tensor_type.shape.dim[1:])
         if node.op_type in ("Gemm", "MatMul"):
             left, right = node.input[:2]
             if right in constants:

@@ -1,4 +1,5 @@
-"""What clusters see of images, as nodes: what is seen together is one named tensor [B, I].
+"""What clusters see of images, as nodes: what is seen together is one named tensor [B, I]. Means of
+pixels (Patch.pool) are one AveragePool for each scale.
 
 Shape legend: that of frozen.py, and B batch, Y rows, X columns of pixels.
 """
@@ -7,26 +8,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.graph.builder import Graph
 from export.network.views import Seen, Views
 from luminanet.fields import Field, ImageInput, Patch
 from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead
 from luminanet.interface import IMAGES
-from luminanet.reference import field_indices
 from luminanet.topology import Cluster
 
 
 def of_raw_pixels(net: FrozenNet) -> FrozenNet:
     """The same image network with its normalisation folded into what clusters see."""
-    head, shape = net.head, net.topology.input
+    head = net.head
     assert isinstance(head, ImageHead)
-    assert isinstance(shape, ImageInput)
-    area = shape.height * shape.width
 
     def folded(cluster: Cluster) -> ClusterWeights:
         weights = net.clusters[cluster.id]
-        channel_I = field_indices(cluster, shape) // area
+        channel_I = _channels(cluster)
         see_IH = weights.see_IH / head.std_C.astype(np.float64)[channel_I, None]
         bias_H = weights.bias_H - head.mean_C.astype(np.float64)[channel_I] @ see_IH
         return replace(weights, see_IH=see_IH.astype(np.float32), bias_H=bias_H.astype(np.float32))
@@ -39,16 +38,38 @@ def of_raw_pixels(net: FrozenNet) -> FrozenNet:
 
 def image_views(graph: Graph, shape: ImageInput, views: Views) -> Seen:
     """What is seen together, from the input `images` [B, C, Y, X] in 0..1."""
-    patches = (field for view in views for field in view if isinstance(field, Patch))
-    fields = _patches(graph, IMAGES, shape, sorted(set(patches)))
+    patches = sorted({field for view in views for field in view if isinstance(field, Patch)})
+    fields: dict[Field, str] = {}
+    for scale in sorted({patch.pool for patch in patches}):
+        same = [patch for patch in patches if patch.pool == scale]
+        level = replace(shape, height=shape.height // scale, width=shape.width // scale)
+        fields |= _patches(graph, _means(graph, scale), level, same)
     return {v: graph.concat([fields[f] for f in v], name) for v, name in views.items()}
+
+
+def _channels(cluster: Cluster) -> NDArray[np.int64]:
+    """The colour channel of every pixel that a cluster sees."""
+    nothing = np.zeros(0, np.int64)
+    return np.concatenate(
+        [nothing, *(np.repeat(p.channels, p.height * p.width) for p in cluster.patches)]
+    )
+
+
+def _means(graph: Graph, scale: int) -> str:
+    """A level of the image pyramid: the means of squares of scale x scale pixels."""
+    if scale == 1:
+        return IMAGES
+    square = (scale, scale)
+    return graph.node(
+        "AveragePool", [IMAGES], f"pixels/pool{scale}", kernel_shape=square, strides=square
+    )
 
 
 def _patches(
     graph: Graph, images: str, shape: ImageInput, distinct: Sequence[Patch]
 ) -> dict[Field, str]:
-    """Patch -> its pixels. Patches that tile the image are cut by one transposition, others by a
-    slice each."""
+    """Patch -> its pixels, of patches of one scale. Those that tile the image are cut by one
+    transposition, others by a slice each."""
     fields: dict[Field, str] = {}
     for tile in sorted({replace(patch, top=0, left=0) for patch in distinct}):
         tiling = _tiling(tile, shape)
@@ -93,7 +114,8 @@ def _tiles(
 
 def _name(patch: Patch) -> str:
     channels = ",".join(map(str, patch.channels))
-    return f"c{channels}y{patch.top}x{patch.left}:{patch.height}x{patch.width}"
+    frame = f"c{channels}y{patch.top}x{patch.left}:{patch.height}x{patch.width}"
+    return frame if patch.pool == 1 else f"pool{patch.pool}/{frame}"
 
 
 def _cut(graph: Graph, pixels: str, patch: Patch) -> str:

@@ -1,7 +1,8 @@
 """Topology -> multiply-accumulates of one forward: what evolution pays for a better loss.
 
 Counts the visits that matter (schedule.py), as the exported graph computes them: what a cluster
-sees once, what it hears and says at every visit that needs it. Embedding look-ups are free.
+sees once, what it hears and says at every visit that needs it. Embedding look-ups are free; a
+pixel that is added to a mean counts as one.
 """
 
 from luminanet.fields import TextInput
@@ -32,10 +33,12 @@ def cluster_macs(topology: Topology, cluster: Cluster) -> int:
 
 
 def _shared(topology: Topology) -> int:
-    """Of text: output layer, echoes, habits, and pooling of intervals longer than one lag."""
+    """Of images: average pooling. Of text: output layer, echoes, habits, and pooling of intervals
+    longer than one lag."""
     shape = topology.input
     if not isinstance(shape, TextInput):
-        return 0
+        pooled = sum(scale > 1 for scale in topology.scales)
+        return pooled * shape.channels * shape.height * shape.width
     pooling = len(topology.pooled) * topology.pooled_reach * shape.embedding
     echoing = shape.echoed * topology.readouts
     habits = shape.embedding * topology.outputs if shape.habits else 0

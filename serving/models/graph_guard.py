@@ -24,7 +24,8 @@ GRAPHS: Mapping[str, frozenset[str]] = {
 """Operators with graphs as attributes, and the names of these."""
 OPERATORS = {
     "": {
-        *("Add", "And", "Cast", "Concat", "DequantizeLinear", "DynamicQuantizeLinear", "Equal"),
+        *("Add", "And", "AveragePool", "Cast", "Concat", "DequantizeLinear"),
+        *("DynamicQuantizeLinear", "Equal"),
         *("Expand", "Flatten", "Gather", "GatherElements", "Gelu", "Gemm", "LayerNormalization"),
         *(
             "MatMul",

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.ablations import ABLATIONS, BASE, NETWORKS, ONCE, cut, main, spread
+from benchmarks.ablations import ABLATIONS, BASE, COMPARED, NETWORKS, ONCE, cut, main, spread
 from luminanet.reference import forward
+from luminanet.topology import Topology
 from tests.datasets import write_images
 from tests.nets import random_weights, tiny_image_topology
 from training.presets import PRESETS
@@ -43,9 +44,15 @@ def test_the_report_is_written_and_runs_are_not_done_twice(tmp_path: Path) -> No
     assert first[2]["kinds"][1:] == [0, 0]
     assert (tmp_path / "ablations.png").read_bytes().startswith(b"\x89PNG")
     assert "cifar10-pass1" in (tmp_path / "ablations.md").read_text()
+    ended = Topology.from_json(first[0]["topology"])
+    assert len(ended.clusters) == first[0]["clusters"]
     assert main([*words, "--report", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "ablations.json").read_text())["runs"] == first
     assert main([*words, "--once", "cifar10-denser"]) == 2
+
+
+def test_what_is_compared_is_run_by_default() -> None:
+    assert {name for pair in COMPARED for name in pair} <= {*NETWORKS, *ONCE}
 
 
 def test_every_ablation_is_run_by_default() -> None:

@@ -6,7 +6,16 @@ import pytest
 
 from luminanet.fields import ImageInput, Interval, Patch, Recall, TextInput
 from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead, TextHead
-from luminanet.reference import NO_TOKEN, field_indices, forward, gelu, layer_norm, pool, recall
+from luminanet.reference import (
+    NO_TOKEN,
+    average_pool,
+    field_indices,
+    forward,
+    gelu,
+    layer_norm,
+    pool,
+    recall,
+)
 from luminanet.topology import Activation, Cluster, Connection, Topology
 from tests.nets import random_weights, tiny_image_topology, tiny_text_topology
 
@@ -48,6 +57,32 @@ def test_without_connections_the_clusters_only_add_up() -> None:
 def test_a_patch_reads_its_pixels_channel_by_channel() -> None:
     cluster = Cluster(0, 0, 1, (Patch((2, 0), 1, 1, 1, 2),))
     assert field_indices(cluster, ImageInput(3, 2, 3)).tolist() == [16, 17, 4, 5]
+
+
+def test_a_pooled_patch_reads_means_of_squares() -> None:
+    image = np.arange(32.0).reshape(1, 2, 4, 4)
+    assert average_pool(image, 2)[0, 1].tolist() == [[18.5, 20.5], [26.5, 28.5]]
+    assert average_pool(image, 4)[0].tolist() == [[[7.5]], [[23.5]]]
+    cluster = Cluster(0, 0, 1, (Patch((1,), 1, 0, 1, 2, pool=2), Patch((1, 0), 0, 0, 1, 1, pool=4)))
+    # 32 pixels of the image, then two channels of 2x2 means, then one mean of each channel
+    found = field_indices(cluster, ImageInput(2, 4, 4), (1, 2, 4))
+    assert found.tolist() == [32 + 6, 32 + 7, 40 + 1, 40]
+
+
+def test_a_network_on_means_is_one_on_pixels_with_weights_that_are_shared_out() -> None:
+    pooled = random_weights(_one_cluster(Patch((0, 2), 1, 0, 2, 3, pool=2)))
+    plain = random_weights(_one_cluster(Patch((0, 2), 2, 0, 4, 6)))
+    weights = pooled.clusters[0]
+    see_CYXH = weights.see_IH.reshape(2, 2, 3, -1).repeat(2, 1).repeat(2, 2) / 4
+    spread = replace(weights, see_IH=see_CYXH.reshape(48, -1).astype(np.float32))
+    same = FrozenNet(plain.topology, {0: spread}, {}, pooled.head)
+    images = np.random.default_rng(0).random((3, 3, 8, 6))
+    assert np.allclose(forward(same, images), forward(pooled, images), atol=1e-6)
+
+
+def _one_cluster(patch: Patch) -> Topology:
+    clusters = (Cluster(0, 0, 5, (patch,)),)
+    return Topology(ImageInput(3, 8, 6), 2, 4, Activation.TANH, clusters)
 
 
 def test_an_interval_is_the_sum_over_the_root_of_its_length() -> None:

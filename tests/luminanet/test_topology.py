@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from luminanet.errors import TopologyError
 from luminanet.fields import ImageInput, Interval, Patch, Recall, TextField, TextInput
-from luminanet.topology import Cluster, Connection, Kind, Topology
+from luminanet.topology import Activation, Cluster, Connection, Kind, Topology
 from tests.nets import random_net, random_topology, tiny_image_topology, tiny_text_topology
 
 SEEDS = st.integers(0, 10_000)
@@ -66,6 +67,14 @@ A = Cluster(0, 0, 4, (Patch((0, 1, 2), 0, 0, 8, 8),))
         ((replace(A, fields=(Patch((3,), 0, 0, 8, 8),)),), (), "outside"),
         ((replace(A, fields=(Patch((), 0, 0, 8, 8),)),), (), "outside"),
         ((replace(A, fields=(Patch((0,), 30, 0, 8, 8),)),), (), "outside"),
+        (
+            (replace(A, fields=(Patch((0,), 0, 0, 9, 8, pool=4),)),),
+            (),
+            "outside 3x8x8 pixels of 4x4",
+        ),
+        ((replace(A, fields=(Patch((0,), 9, 0, 8, 8, pool=2),)),), (), "outside 3x16x16 pixels"),
+        ((replace(A, fields=(Patch((0,), 0, 0, 1, 1, pool=3),)),), (), "divide both"),
+        ((replace(A, fields=(Patch((0,), 0, 0, 1, 1, pool=0),)),), (), "1 or more"),
         ((replace(A, fields=(Interval(0, 1),)),), (), "patches"),
         ((replace(A, fields=2 * A.fields),), (), "a field twice"),
         ((A,), (Connection(0, 1),), "not there"),
@@ -77,6 +86,34 @@ def test_a_topology_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(TopologyError, match=says):
         Topology(IMAGE, 4, 10, tiny_image_topology().activation, clusters, connections)
+
+
+def test_an_image_of_other_sides_is_pooled_only_where_both_can_be_divided() -> None:
+    cluster = Cluster(0, 0, 4, (Patch((0,), 0, 0, 1, 1, pool=2),))
+    assert Topology(ImageInput(1, 4, 6), 4, 10, Activation.GELU, (cluster,)).scales == (2,)
+    with pytest.raises(TopologyError, match="4x5 pixels"):
+        Topology(ImageInput(1, 4, 5), 4, 10, Activation.GELU, (cluster,))
+
+
+def test_only_what_is_pooled_says_so_in_a_file() -> None:
+    patches = (Patch((0, 1, 2), 0, 0, 8, 8), Patch((0, 1, 2), 0, 0, 8, 8, pool=4))
+    clusters = tuple(Cluster(i, 0, 4, (patch,)) for i, patch in enumerate(patches))
+    topology = Topology(IMAGE, 4, 10, Activation.GELU, clusters)
+    plain, pooled = (json.loads(topology.to_json())["clusters"][i]["fields"] for i in (0, 1))
+    assert plain == [{"channels": [0, 1, 2], "top": 0, "left": 0, "height": 8, "width": 8}]
+    assert pooled == [{**plain[0], "pool": 4}]
+    assert Topology.from_json(topology.to_json()) == topology
+    assert topology.scales == (1, 4)
+    assert "some see 4x4 means" in topology.summary()
+    assert "means" not in tiny_image_topology().summary()
+
+
+def test_a_pooled_patch_has_a_frame_in_the_image_and_a_kernel_anywhere() -> None:
+    patch = Patch((2, 0), 1, 3, 4, 5, pool=2)
+    assert patch.frame == (2, 6, 8, 10)
+    assert patch.size == 2 * 4 * 5
+    assert patch.kernel == Patch((1, 0), 2, 0, 4, 5, pool=2).kernel
+    assert patch.kernel != Patch((2, 0), 1, 3, 4, 5).kernel
 
 
 def test_text_clusters_look_only_inside_the_window() -> None:

@@ -31,6 +31,7 @@ from training.evolution.operators.base import Operator
 from training.evolution.operators.clusters import Grow, Remove, Shrink, Split
 from training.evolution.operators.connections import Connect, Disconnect
 from training.step.trainer import Trainer
+from training.topologies import scales_image
 
 SEEDS = st.integers(0, 100_000)
 
@@ -223,6 +224,7 @@ def random_run(seed: int, text: bool) -> tuple[Topology, list[Event]]:
     events: list[Event] = []
     for step in range(int(rng.integers(1, 30))):
         mutation, kept = random_mutation(rng, topology), bool(rng.random() < 0.7)
+        is_tried = not kept or bool(rng.random() < 0.5)
         try:
             changed = mutation.apply(topology)
         except TopologyError:
@@ -235,8 +237,8 @@ def random_run(seed: int, text: bool) -> tuple[Topology, list[Event]]:
                 seconds=0.1,
                 operator=mutation.name,
                 targets=[[1]],
-                loss_before=2.0,
-                loss_after=1.9 if kept else float("nan"),
+                loss_before=2.0 if is_tried else None,
+                loss_after=(1.9 if kept else float("nan")) if is_tried else None,
                 kept=kept,
                 clusters=len(topology.clusters),
                 connections=len(topology.connections),
@@ -422,6 +424,15 @@ def test_the_command_prints_and_writes_the_page_beside_the_checkpoint(
         "remove",
     }
     assert raw["similarity"] == []
+
+
+def test_the_page_frames_means_of_pixels_in_the_image() -> None:
+    net = random_weights(scales_image(4, 4, 0))
+    put = data(Story("net", net, None))["start"]["put"]
+    fields = [cluster["fields"] for cluster in put]
+    assert fields[:2] == [[[0, 0, 8, 8, 1, 0, 1, 2]], [[0, 16, 8, 8, 1, 0, 1, 2]]]
+    assert fields[9] == [[0, 8, 16, 16, 2, 0, 1, 2]]
+    assert fields[16:] == [[[0, 0, 32, 32, 4, 0, 1, 2]]] * 8
 
 
 def test_the_command_compares_two_networks(

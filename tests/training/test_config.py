@@ -1,6 +1,7 @@
 """What is stored of a run: one flat form, that of all versions."""
 
 import json
+import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 
 from luminanet.errors import ConfigError
 from tests.training.test_train import train
+from training.checkpoint import load
+from training.data import batches
 from training.evolution.evolve import PRICE
 from training.presets import IMAGE_PRESETS, PRESETS, TEXT_PRESETS
 from training.run import run
@@ -24,7 +27,7 @@ LENET5 = """{"preset": "lenet5", "data_set": "cifar10", "model": "lenet5", "step
 "distill": 0.6, "whiten": 0.0, "augment": true, "context": 256, "vocab_size": 4096, "width": 0,
 "layers": 1, "head_width": 32, "deviation": 0.02, "channel": 0, "seeding": "",
 "shared_gates": false, "evolution": null, "held_out": 0.04, "check_every": 250, "compile": false,
-"precision": "auto", "seconds": 0.0}"""
+"precision": "auto", "seconds": 0.0, "split_seed": null}"""
 EVOLUTION = """{"policy": "gradient", "start": 0.02, "stop": 0.3, "events": 8, "building": 24,
 "max_parameters": 1400000, "max_macs": 0, "max_clusters": 0, "max_connections": 0,
 "max_level": 1, "max_width": 192, "neurons": 32, "connections": 5,
@@ -33,7 +36,8 @@ EVOLUTION = """{"policy": "gradient", "start": 0.02, "stop": 0.3, "events": 8, "
 
 
 def test_what_is_stored_is_what_earlier_versions_stored() -> None:
-    assert json.dumps(IMAGE_PRESETS["lenet5"].to_dict()) == LENET5.replace("\n", " ")
+    as_before = IMAGE_PRESETS["lenet5"].having(held_out=0.04, split_seed=None)
+    assert json.dumps(as_before.to_dict()) == LENET5.replace("\n", " ")
     stored = TEXT_PRESETS["tinystories"].to_dict()
     assert json.dumps(stored["evolution"]) == EVOLUTION.replace("\n", " ")
 
@@ -136,3 +140,42 @@ def test_a_run_that_goes_on_is_read_once(
     monkeypatch.setattr(run, "read_torch", reading)
     assert train("gpt2", data, tmp_path) == 0
     assert read == [tmp_path / run.STATE]
+
+
+def test_an_interrupted_run_of_an_earlier_version_keeps_the_images_that_it_held_out(
+    data: Path, tmp_path: Path
+) -> None:
+    """Its state knows no `split_seed`: its seed drew which 4 % of the images are held out."""
+    seed, out = ("--seed", "3"), tmp_path / "parts"
+    plain = batches.ImageSource.batch
+
+    def interrupting(self: batches.ImageSource, step: int) -> batches.Batch:
+        if step == 7:
+            signal.raise_signal(signal.SIGINT)
+        return plain(self, step)
+
+    with pytest.MonkeyPatch.context() as before:
+        old = IMAGE_PRESETS["cifar10"].having(held_out=0.04, split_seed=None)
+        before.setattr("training.train.PRESETS", {"cifar10": old})
+        assert train("cifar10", data, tmp_path / "whole", *seed) == 0
+        before.setattr(batches.ImageSource, "batch", interrupting)
+        assert train("cifar10", data, out, *seed) == 128 + signal.SIGINT
+    state = read_torch(out / run.STATE)
+    del state["config"]["split_seed"]
+    torch.save(state, out / run.STATE)
+    assert train("cifar10", data, out, *seed) == 0
+    one, two = (load(folder / run.CHECKPOINT) for folder in (tmp_path / "whole", out))
+    assert one.figures["held_out_loss"] == two.figures["held_out_loss"]
+    assert train("cifar10", data, tmp_path / "new", *seed) == 0
+    new = load(tmp_path / "new" / run.CHECKPOINT)
+    assert new.figures["held_out_loss"] != one.figures["held_out_loss"]
+
+
+def test_only_a_run_of_an_earlier_version_changes_what_is_held_out() -> None:
+    config = IMAGE_PRESETS["cifar10"]
+    old = completed({"held_out": 0.02})
+    assert run.as_begun(config, {"config": old}) == config.having(split_seed=None, held_out=0.02)
+    assert run.as_begun(config, {"config": config.to_dict()}) == config
+    assert run.as_begun(config, None) == config
+    text = TEXT_PRESETS["gpt2"]
+    assert run.as_begun(text, {"config": old}) == text

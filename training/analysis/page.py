@@ -77,6 +77,7 @@ def data(story: Story) -> dict[str, Any]:
                 "targets": trial.event.targets,
                 "before": trial.event.loss_before,
                 "after": trial.event.loss_after,
+                "tried": trial.event.is_tried,
                 "kept": trial.event.kept,
                 "depth": trial.topology.depth,
                 "parameters": trial.topology.parameters,
@@ -108,7 +109,8 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 
 
 def _field(field: Field) -> list[int]:
-    """A patch as its frame and channels, a text field as its first and last lag, or its order."""
+    """A patch as its frame in the image, its scale and channels, a text field as its first and last
+    lag, or its order."""
     if isinstance(field, Patch):
-        return [field.top, field.left, field.height, field.width, *field.channels]
+        return [*field.frame, field.pool, *field.channels]
     return [field.lags[0], field.reach] if isinstance(field, Lags) else [field.order]

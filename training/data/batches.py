@@ -17,7 +17,7 @@ from training.data.datasets import Images, Tokens
 
 PADDING = 4
 HELD_OUT_BLOCKS = 64
-HELD_OUT_IMAGES = 2000
+HELD_OUT_IMAGES = 4000
 HELD_OUT_TOKENS = 1_000_000
 """No more tokens are held out, however many there are."""
 
@@ -46,7 +46,8 @@ class ImageSource:
     unit = "images"
 
     def __init__(self, images: Images, config: ImageConfig, classes: int) -> None:
-        order = np.random.default_rng(config.seed).permutation(len(images))
+        seed = config.seed if config.split_seed is None else config.split_seed
+        order = np.random.default_rng(seed).permutation(len(images))
         held = round(len(images) * config.held_out)
         if held < 1 or len(images) - held < config.batch:
             raise DataError(

@@ -1,10 +1,11 @@
 """Evolution inside training, a hill climb: measure, propose mutations, try, keep or revert.
 
 One event tries a few mutations, a kind at a time, as a policy ranks them (policies.py). A trial
-changes weights, average and optimizer state together (transplant.py) and is judged by the loss on
-held-out training data: what keeps the function is kept; what does not (a removal) is kept when the
-loss rises by less than PRICE times the share of the cost (MACs or latency, budget.py) that it
-saves. What an operator is, and which there are, only operators/ knows.
+changes weights, average and optimizer state together (transplant.py). What keeps the function is
+kept without a trial: it cannot change the loss. What does not (a removal) is judged by the loss on
+held-out training data, and kept when that rises by less than PRICE times the share of the cost
+(MACs or latency, budget.py) that it saves. What an operator is, and which there are, only
+operators/ knows.
 """
 
 import math
@@ -33,22 +34,21 @@ YOUNG = 3
 PRICE = 0.05
 """What compute is worth: a removal may cost this share of the held-out loss times the share of the
 cost that it saves, or it is taken back."""
-ROUNDING = 1e-3
-"""Relative change of the held-out loss that bf16 may show where the function is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One trial: what was tried at which step, what it did to the held-out loss, and its fate."""
+    """One change: what was tried at which step, what it did to the held-out loss, and its fate."""
 
     event: int
     step: int
     seconds: float
-    """How long the trial took."""
+    """How long it took."""
     operator: str
     targets: list[list[int]]
-    loss_before: float
-    loss_after: float
+    loss_before: float | None
+    loss_after: float | None
+    """None: kept without a trial, because the function is the same."""
     kept: bool
     clusters: int
     connections: int
@@ -56,7 +56,11 @@ class Event:
     mutations: list[dict[str, Any]] = field(default_factory=list)
     """What was tried, as `Operator.record` writes it: enough to replay the evolution."""
     start: str = ""
-    """In the first trial of a run: the topology that the run started from."""
+    """In the first change of a run: the topology that the run started from."""
+
+    @property
+    def is_tried(self) -> bool:
+        return self.loss_after is not None
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -86,7 +90,7 @@ def evolve(
     batches = [source.batch(trainer.step + k) for k in range(PROBE_BATCHES)]
     signals = measure(trainer, batches, fields=evolution.fields > 0)
     chosen, seed = policy(evolution.policy), trainer.config.seed
-    loss = trainer.score(source.held_out).loss
+    loss: float | None = None
     tried: list[Event] = []
     for plan in SCHEDULE:
         net = network(trainer).freeze()
@@ -94,8 +98,10 @@ def evolve(
         view = View(net, signals, evolution, number, seed, *safe)
         mutations = plan(view, chosen)
         if mutations:
+            if loss is None and not mutations[0].exact:
+                loss = trainer.score(source.held_out).loss
             event = attempt(trainer, source, view, mutations, loss, "" if tried else start)
-            loss = event.loss_after if event.kept else loss
+            loss = event.loss_after if event.kept and event.is_tried else loss
             tried.append(event)
     return tried
 
@@ -105,18 +111,22 @@ def attempt(
     source: Source,
     view: View,
     mutations: Sequence[Operator],
-    before: float,
+    before: float | None,
     start: str,
 ) -> Event:
-    """Tries mutations of one kind together, and keeps or reverts them; `before` is the loss."""
+    """Makes mutations of one kind together, and keeps or reverts them; `before` is the loss, which
+    is there for those that do not keep the function."""
     started = time.monotonic()
     slots = read_slots(trainer)
     for k, mutation in enumerate(mutations):
         slots = mutate(slots, mutation, view.seed * 1_000_003 + trainer.step + k)
-    tolerance = ROUNDING
-    if not mutations[0].exact:
+    kept, after = True, None
+    if mutations[0].exact:
+        adopt(trainer, slots)
+    else:
+        assert before is not None
         tolerance = PRICE * saved(view.topology, slots.topology, view.config)
-    kept, after = trial(trainer, source, slots, before, tolerance)
+        kept, after = trial(trainer, source, slots, before, tolerance)
     topology = network(trainer).topology
     return Event(
         event=view.number,
@@ -124,7 +134,7 @@ def attempt(
         seconds=round(time.monotonic() - started, 3),
         operator=mutations[0].name,
         targets=[target for m in mutations for target in m.targets(view.topology)],
-        loss_before=before,
+        loss_before=None if after is None else before,
         loss_after=after,
         kept=kept,
         clusters=len(topology.clusters),

@@ -9,6 +9,7 @@ from itertools import groupby
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from luminanet.fields import ImageInput
@@ -46,7 +47,8 @@ def groups_of(topology: Topology) -> tuple[Group, ...]:
 
 
 class ImageFields(nn.Module):
-    """Images [B, C, Y, X] -> per group the normalised pixels its clusters see, [K, B, I]."""
+    """Images [B, C, Y, X] -> per group the normalised pixels its clusters see, [K, B, I]: those of
+    the image, and means of them (Patch.pool)."""
 
     mean: Tensor
     std: Tensor
@@ -58,12 +60,15 @@ class ImageFields(nn.Module):
         self.register_buffer("mean", torch.from_numpy(head.mean_C)[:, None, None])
         self.register_buffer("std", torch.from_numpy(head.std_C)[:, None, None])
         self.shapes = [(len(g.clusters), g.inputs) for g in groups]
+        self.scales = topology.scales
         for g, group in enumerate(groups):
-            indices = np.stack([field_indices(c, shape) for c in group.clusters])
+            indices = np.stack([field_indices(c, shape, self.scales) for c in group.clusters])
             self.register_buffer(f"indices_{g}", torch.from_numpy(indices.reshape(-1)))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        pixels = ((images - self.mean) / self.std).flatten(1).t()
+        plain = (images - self.mean) / self.std
+        levels = [plain if scale == 1 else F.avg_pool2d(plain, scale) for scale in self.scales]
+        pixels = torch.cat([level.flatten(1) for level in levels], 1).t()
         if torch.is_autocast_enabled(images.device.type):
             pixels = pixels.to(torch.get_autocast_dtype(images.device.type))
         pixels = pixels.contiguous()

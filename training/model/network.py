@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from luminanet.fields import TextInput
+from luminanet.fields import Patch, TextInput
 from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead, TextHead
 from luminanet.reference import NORM_EPSILON
 from luminanet.topology import Activation, Topology
@@ -50,9 +50,9 @@ class NetworkOptions:
     shared_gates: bool = False
 
 
-Whitening = Mapping[int, Tensor]
-"""Number of inputs I of a cluster -> the matrix [I, I] that stands before its `see` weights while
-they learn (whitening.py); sizes that are not in it have none."""
+Whitening = Mapping[tuple[Patch, ...], Tensor]
+"""Shapes and scales of a cluster's patches (Cluster.kernels), I pixels -> the matrix [I, I] that
+stands before its `see` weights while they learn (whitening.py); what is not in it has none."""
 
 
 def pack(net: FrozenNet) -> dict[str, Tensor]:
@@ -134,8 +134,7 @@ class Network(nn.Module):
         for c in net.topology.connections:
             mask_NN[at[c.target], at[c.source]] = 1
         for g, group in enumerate(self.groups):
-            if group.inputs in self.white:
-                self.register_buffer(f"white_{g}", self.white[group.inputs])
+            self.register_buffer(f"white_{g}", _before(group, self.white))
         self.register_buffer("mask_NN", mask_NN)
         self.register_buffer("voices_N", torch.tensor(_voices(net.topology, options.shared_gates)))
         self.register_buffer("share_N1", 1 / mask_NN.sum(1, keepdim=True).clamp(min=1))
@@ -257,10 +256,9 @@ class Network(nn.Module):
 
     def see(self, g: int) -> Tensor:
         """What a group's fields are multiplied by, [K, I, H]."""
+        white: Tensor | None = self.get_buffer(f"white_{g}")
         weights = self.stack("see", g)
-        if self.groups[g].inputs not in self.white:
-            return weights
-        return self.get_buffer(f"white_{g}") @ weights
+        return weights if white is None else white @ weights
 
     def mix(self, mix_NN: Tensor, group: Group, messages: Tensor | None, n: int) -> Tensor | None:
         """The signals [K, B, D] that a group receives from the first n messages."""
@@ -282,6 +280,17 @@ class Network(nn.Module):
             for g, h in enumerate(hidden)
         ]
         return torch.stack(parts).sum(0)
+
+
+def _before(group: Group, white: Whitening) -> Tensor | None:
+    """What stands before the `see` weights of a group: one matrix [I, I] where all its clusters
+    have the same, else one for each [K, I, I]; None where none has one."""
+    kernels = [cluster.kernels for cluster in group.clusters]
+    if white.keys().isdisjoint(kernels):
+        return None
+    if len(set(kernels)) == 1:
+        return white[kernels[0]]
+    return torch.stack([white.get(own, torch.eye(group.inputs)) for own in kernels])
 
 
 def _append(messages: Tensor | None, new: Tensor) -> Tensor:

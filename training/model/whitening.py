@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from luminanet.fields import Patch
 from luminanet.frozen import ClusterWeights, FrozenNet, ImageHead
+from luminanet.topology import Cluster
 from training.data.batches import scale
 from training.model.inputs import ImageFields, groups_of
 from training.model.network import Whitening
@@ -23,8 +25,9 @@ IMAGES = 4000
 """So many of the first training images are measured."""
 
 
-def whitening(net: FrozenNet, pixels_NCYX: Tensor, floor: float) -> dict[int, Tensor]:
-    """E / sqrt(variance + floor) for the eigenvectors E of the covariance of normalised pixels.
+def whitening(net: FrozenNet, pixels_NCYX: Tensor, floor: float) -> Whitening:
+    """E / sqrt(variance + floor) for the eigenvectors E of the covariance of normalised pixels, of
+    all clusters that see the same shape at the same scale together.
 
     `pixels_NCYX` are bytes; `floor` is in units of the variance of a normalised pixel, which is 1:
     directions that vary less stay small, since they are mostly noise.
@@ -32,23 +35,28 @@ def whitening(net: FrozenNet, pixels_NCYX: Tensor, floor: float) -> dict[int, Te
     assert isinstance(net.head, ImageHead)
     groups = groups_of(net.topology)
     seen = ImageFields(net.topology, net.head, groups)(scale(pixels_NCYX[:IMAGES]))
-    found = {}
-    for inputs in {group.inputs for group in groups if group.inputs}:
-        same = [x for x, group in zip(seen, groups, strict=True) if group.inputs == inputs]
-        fields = torch.cat([x.flatten(0, 1) for x in same]).double()
-        variances, vectors = torch.linalg.eigh(torch.cov(fields.T))
-        found[inputs] = (vectors * (variances.clamp(min=0) + floor).rsqrt()).float()
-    return found
+    alike: dict[tuple[Patch, ...], list[Tensor]] = {}
+    for group, pixels_KBI in zip(groups, seen, strict=True):
+        for cluster, pixels_BI in zip(group.clusters, pixels_KBI, strict=True):
+            if cluster.kernels:
+                alike.setdefault(cluster.kernels, []).append(pixels_BI)
+    return {kernels: _whitened(torch.cat(same), floor) for kernels, same in alike.items()}
+
+
+def _whitened(pixels_NI: Tensor, floor: float) -> Tensor:
+    variances, vectors = torch.linalg.eigh(torch.cov(pixels_NI.double().T))
+    white_II: Tensor = vectors * (variances.clamp(min=0) + floor).rsqrt()
+    return white_II.float()
 
 
 def fold(net: FrozenNet, white: Whitening) -> FrozenNet:
     """The same network on plain pixels."""
 
-    def folded(weights: ClusterWeights) -> ClusterWeights:
-        matrix = white.get(len(weights.see_IH))
+    def folded(cluster: Cluster) -> ClusterWeights:
+        weights, matrix = net.clusters[cluster.id], white.get(cluster.kernels)
         if matrix is None:
             return weights
         see_IH = matrix.double().numpy() @ weights.see_IH
         return replace(weights, see_IH=see_IH.astype(np.float32))
 
-    return replace(net, clusters={key: folded(weights) for key, weights in net.clusters.items()})
+    return replace(net, clusters={c.id: folded(c) for c in net.topology.clusters})

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -21,7 +21,7 @@ from luminanet.artifact.files import replacing
 from luminanet.errors import CheckpointError, ConfigError, DivergedError, Ended
 from luminanet.frozen import FrozenNet
 from training import checkpoint
-from training.config import TextConfig, TrainConfig
+from training.config import ImageConfig, RunConfig, TextConfig, TrainConfig
 from training.evolution.evolve import Event, event_steps, evolve
 from training.model.network import Network
 from training.model.whitening import fold
@@ -40,6 +40,9 @@ SMOOTHING = 0.98
 CHECKS = 10
 IMPROVEMENT = 0.001
 """Of the held-out loss, relative: what a check must win over all before it to count as better."""
+
+
+Config = TypeVar("Config", bound=RunConfig)
 
 
 class Interrupted(Ended):
@@ -69,12 +72,25 @@ def settled(
     device: torch.device,
     world: World = World(),  # noqa: B008 - immutable
 ) -> TrainConfig:
-    """With the precision `auto` made one: that of the run that goes on, if one does, else the
-    faster one on `device`. All processes of a world take that of the first."""
+    """With what was begun with (`as_begun`), and the precision `auto` made one: that of the run
+    that goes on, if one does, else the faster one on `device`. All processes of a world take that
+    of the first."""
+    config = as_begun(config, saved)
     if config.precision != AUTO:
         return config
     chosen = saved["config"]["precision"] if saved else native(device)
     return replace(config, precision=world.from_first(chosen))
+
+
+def as_begun(config: Config, saved: Mapping[str, Any] | None) -> Config:
+    """With the held-out images of the run that goes on: one of an earlier version, where every seed
+    had its own, keeps them. To ask before data are prepared."""
+    if saved is None or not isinstance(config, ImageConfig):
+        return config
+    before = saved["config"]
+    if before["split_seed"] is not None:
+        return config
+    return replace(config, split_seed=None, held_out=before["held_out"])
 
 
 class Run:

@@ -30,6 +30,7 @@ from tests.nets import (
     tiny_text_topology,
 )
 from training.checkpoint import Checkpoint, save
+from training.topologies import scales_dense_image
 
 FORMS = list(Form)
 SEEDS = st.integers(0, 100_000)
@@ -157,6 +158,22 @@ def test_patches_on_a_grid_are_cut_like_any_other(channels: tuple[tuple[int, ...
     clusters = tuple(Cluster(i, 0, 3, (patch,)) for i, patch in enumerate(patches))
     net = random_weights(Topology(ImageInput(3, 6, 6), 2, 2, Activation.TANH, clusters))
     assert any(name.startswith("pixels/tiles") for name in names_of(net, Form.BUS))
+    assert_same_as_reference(net, Form.BUS, batch=3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_image_pyramid_is_pooled_once_a_scale_and_read_like_images(form: Form) -> None:
+    net = random_weights(scales_dense_image(6, 4, 0))
+    ops = [node.op_type for node in unroll(net, form).graph.node]
+    assert ops.count("AveragePool") == 2
+    assert_same_as_reference(net, form, batch=3)
+
+
+def test_the_windows_of_a_level_of_a_pyramid_are_cut_by_one_transposition() -> None:
+    spots = [(top, left) for top in (0, 8) for left in (0, 8)]
+    clusters = tuple(Cluster(i, 0, 3, (Patch((0, 1), *at, 8, 8, 2),)) for i, at in enumerate(spots))
+    net = random_weights(Topology(ImageInput(3, 32, 32), 2, 2, Activation.TANH, clusters))
+    assert "pixels/tilespool2/c0,1y0x0:8x8" in names_of(net, Form.BUS)
     assert_same_as_reference(net, Form.BUS, batch=3)
 
 

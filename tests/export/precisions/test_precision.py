@@ -45,7 +45,8 @@ CHANGES: Mapping[str, tuple[Change, float]] = {
 
 def image_net() -> Net:
     """Wide enough for every precision to find something to do."""
-    patches = [Patch((0, 1, 2), top, left, 16, 16) for top in (0, 16) for left in (0, 16)]
+    patches = [Patch((0, 1, 2), top, 0, 16, 16) for top in (0, 16)]
+    patches += [Patch((0, 1, 2), 0, 0, 16, 16, pool=2), Patch((0, 1, 2), 0, 0, 8, 8, pool=4)]
     seeing = tuple(Cluster(i, 0, 72, (patch,)) for i, patch in enumerate(patches))
     links = [Connection(4, i) for i in range(4)] + [Connection(0, 4), Connection(4, 4)]
     clusters = (*seeing, Cluster(4, 1, 200))

@@ -5,6 +5,7 @@ import io
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,14 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from export.assembly.describe import Label
+from luminanet.artifact.manifest import Served
 from luminanet.reference import forward
+from luminanet.topology import Topology
 from serving.engines.engine import LONGEST_RETRY_S
 from serving.engines.images import Pixels
-from serving.models.load import Models
+from serving.models.load import Models, load
 from serving.pictures.pixels import read_image
-from tests.nets import random_weights, tiny_image_topology
+from tests.nets import LABELS as CLASSES
+from tests.nets import random_weights, tiny_image_topology, write_artifact
 from tests.serving.helpers import TIMEOUT_S, Running, gated_image, running, wait_until
 from tests.serving.pictures.test_pixels import png_that_claims
+from training.topologies import scales_dense_image
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
 
@@ -46,6 +52,22 @@ def test_the_answer_agrees_with_the_numpy_reference(server: Running) -> None:
     assert answer["index"] == expected.argmax()
     assert answer["label"] == model.manifest.labels[answer["index"]]
     assert answer["model"] == "luminanet"
+
+
+@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("int8", 0.1)])
+def test_a_network_that_sees_means_of_pixels_is_served_as_the_reference_has_it(
+    tmp_path: Path, precision: Served, close: float
+) -> None:
+    net = random_weights(scales_dense_image(48, 16, 0))
+    assert net.topology.scales == (1, 2, 4)
+    label = Label("luminanet-cifar10", classes=CLASSES)
+    write_artifact(tmp_path / "artifact", net, label, "int8")
+    assert Topology.from_json((tmp_path / "artifact/topology.json").read_text()) == net.topology
+    logits = forward(net, PIXELS.transpose(2, 0, 1)[None] / 255)[0]
+    expected = np.exp(logits) / np.exp(logits).sum()
+    with running(load(tmp_path, threads=1, precision=precision)) as server:
+        answer = upload(server, png()).json()
+    np.testing.assert_allclose(list(answer["probabilities"].values()), expected, atol=close)
 
 
 def test_the_best_classes_are_listed_best_first(server: Running) -> None:

@@ -47,6 +47,30 @@ def test_without_augmentation_the_images_are_untouched() -> None:
     assert all(image.tobytes() in whole for image in pixels)
 
 
+def test_the_same_images_are_held_out_for_every_seed() -> None:
+    one, two = (ImageSource(IMAGES, replace(CONFIG, seed=seed), 10) for seed in (0, 1))
+    assert torch.equal(one.labels, two.labels)
+    assert torch.equal(one.padded, two.padded)
+    for here, there in zip(one.held_out, two.held_out, strict=True):
+        assert torch.equal(here.inputs, there.inputs)
+    assert not torch.equal(one.rows(0), two.rows(0))
+
+
+def test_without_a_seed_of_its_own_the_split_is_that_of_earlier_versions() -> None:
+    config = replace(CONFIG, seed=5, split_seed=None)
+    source = ImageSource(IMAGES, config, 10)
+    order = np.random.default_rng(5).permutation(len(IMAGES))
+    held = round(0.2 * len(IMAGES))
+    expected = torch.from_numpy(IMAGES.pixels_NCYX[order[:held]]).float() / 255
+    assert torch.equal(torch.cat([batch.inputs for batch in source.held_out]), expected)
+
+
+def test_a_larger_share_keeps_out_what_a_smaller_one_does() -> None:
+    few, many = (ImageSource(IMAGES, replace(CONFIG, held_out=h), 10) for h in (0.1, 0.2))
+    kept = torch.cat([batch.inputs for batch in many.held_out])
+    assert torch.equal(torch.cat([batch.inputs for batch in few.held_out]), kept[: len(kept) // 2])
+
+
 def test_crops_are_moved_and_mirrored_windows() -> None:
     source = ImageSource(IMAGES, CONFIG, 10)
     padded = source.padded[:8]

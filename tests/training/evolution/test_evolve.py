@@ -1,3 +1,5 @@
+import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -81,7 +83,25 @@ def test_an_event_grows_splits_and_connects_within_its_budgets(
     assert {"grow", "split", "connect", "disconnect", "remove"} <= tried
     assert [e.event for e in history] == sorted(e.event for e in history)
     grown = [e for e in history if e.operator in ("grow", "split", "connect")]
-    assert all(e.kept for e in grown)
+    assert all(e.kept and not e.is_tried for e in grown)
+    removed = [e for e in history if e.operator in ("disconnect", "remove", "shrink")]
+    assert all(e.is_tried for e in removed)
+    assert all(e.loss_before is not None and math.isfinite(e.loss_before) for e in removed)
+
+
+def test_what_keeps_the_function_costs_no_evaluation_of_held_out_data(
+    trainer: Trainer, source: ImageSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "score", lambda *_: pytest.fail("evaluated"))
+    limits = EvolutionConfig(max_parameters=40_000, max_width=16, neurons=4, connections=20)
+    before = network(trainer).topology
+    (grow, split, connect) = evolve(trainer, source, limits, [])
+    assert [e.operator for e in (grow, split, connect)] == ["grow", "split", "connect"]
+    assert (connect.loss_before, connect.loss_after, connect.kept) == (None, None, True)
+    after = network(trainer).topology
+    assert len(after.clusters) == len(before.clusters) + 1 == connect.clusters
+    assert len(after.connections) == connect.connections > 0
+    assert "NaN" not in json.dumps(connect.to_dict())
 
 
 def test_events_are_spread_between_start_and_stop() -> None:

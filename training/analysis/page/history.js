@@ -2,6 +2,7 @@
 
 const ROWS = [...new Set(data.trials.map((trial) => trial.operator))]; // as they came
 
+const fateOf = (trial) => (trial.tried ? (trial.kept ? "kept" : "taken back") : "kept without a trial");
 const loss4 = (loss) => (loss === null ? "not finite" : loss.toFixed(4));
 
 function drawCaption(view) {
@@ -16,11 +17,12 @@ function drawCaption(view) {
     const figures = steps && Number.isFinite(loss) ? ` after ${plural(steps, "step")}, held-out loss ${loss.toFixed(3)}` : "";
     byId("caption").replaceChildren(strong("The end of training"), `${figures}: ${size}.`);
   } else {
-    const fate = html("span", { class: trial.kept ? "kept" : "reverted" }, trial.kept ? "kept" : "taken back");
+    const fate = html("span", { class: trial.kept ? "kept" : "reverted" }, fateOf(trial));
+    const losses = trial.tried ? [`Held-out loss ${loss4(trial.before)} → ${loss4(trial.after)}, `] : [];
     byId("caption").replaceChildren(
       strong(`Trial ${view.position} of ${LAST}`),
       `, event ${trial.event}, step ${trial.step.toLocaleString("en")}: ${trial.words}. `,
-      `Held-out loss ${loss4(trial.before)} → ${loss4(trial.after)}, `, fate,
+      ...losses, fate,
       `. Now ${size}, depth ${trial.depth}, ${millions(trial.parameters)} parameters.`,
     );
   }
@@ -50,13 +52,13 @@ function drawChart(size, go) {
     return element;
   };
   const parts = [];
-  for (let k = 0; k <= 3; k += 1) {
+  for (let k = 0; losses.length && k <= 3; k += 1) {
     const loss = low + (k / 3) * (high - low);
     parts.push(svg("line", { class: "tick", x1: gutter, x2: size - right, y1: y(loss), y2: y(loss) }));
     parts.push(label(loss.toFixed(2), { x: gutter - 8, y: y(loss) + 4 }, { "text-anchor": "end" }));
   }
   const line = data.trials.flatMap((t) => (t.kept ? [[t.step, t.before], [t.step, t.after]] : [[t.step, t.before]])).filter(([, loss]) => Number.isFinite(loss));
-  parts.push(svg("path", { class: "loss", d: `M${line.map(([s, l]) => `${x(s).toFixed(1)} ${y(l).toFixed(1)}`).join("L")}` }));
+  if (line.length) parts.push(svg("path", { class: "loss", d: `M${line.map(([s, l]) => `${x(s).toFixed(1)} ${y(l).toFixed(1)}`).join("L")}` }));
   ROWS.forEach((name, k) => {
     const middle = top + plot + 22 + k * row;
     parts.push(label(name, { x: gutter - 8, y: middle + 4 }, { "text-anchor": "end" }));
@@ -67,7 +69,7 @@ function drawChart(size, go) {
     const at = { cx: x(trial.step), cy: top + plot + 22 + ROWS.indexOf(trial.operator) * row, r };
     const mark = svg("circle", { class: `mark ${trial.kept ? "kept" : "reverted"}`, ...at });
     const words = svg("title");
-    words.textContent = `trial ${k + 1}: ${trial.operator}, ${trial.kept ? "kept" : "taken back"}`;
+    words.textContent = `trial ${k + 1}: ${trial.operator}, ${fateOf(trial)}`;
     mark.append(words);
     mark.addEventListener("click", () => go(k + 1));
     parts.push(mark);
@@ -78,7 +80,8 @@ function drawChart(size, go) {
   chart.setAttribute("viewBox", `0 0 ${size} ${height}`);
   chart.setAttribute("height", height);
   const kept = data.trials.filter((trial) => trial.kept).length;
-  chart.setAttribute("aria-label", `Held-out loss from ${high.toFixed(2)} to ${low.toFixed(2)} over ${plural(LAST, "trial")}: ${kept} kept, ${LAST - kept} taken back.`);
+  const range = losses.length ? `Held-out loss from ${high.toFixed(2)} to ${low.toFixed(2)} over ` : "";
+  chart.setAttribute("aria-label", `${range}${plural(LAST, "trial")}: ${kept} kept, ${LAST - kept} taken back.`);
   chart.replaceChildren(...parts, cursor);
 }
 

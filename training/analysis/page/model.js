@@ -60,8 +60,9 @@ function describeField(field) {
     if (field.length === 1) return `what followed the newest ${start === 1 ? "token" : `${start} tokens`} before`;
     return stop - start === 1 ? (start === 0 ? "the last token" : `lag ${start}`) : `lags ${start}–${stop - 1}, pooled`;
   }
-  const [top, left, height, width, ...channels] = field;
+  const [top, left, height, width, pool, ...channels] = field;
   const names = data.input.channels === 3 ? ["red", "green", "blue"] : channels.map(String);
   const colour = channels.length === data.input.channels ? "all colours" : channels.map((c) => names[c] ?? c).join(", ");
-  return `rows ${top}–${top + height - 1}, columns ${left}–${left + width - 1}, ${colour}`;
+  const means = pool > 1 ? `, means of ${pool} × ${pool} pixels` : "";
+  return `rows ${top}–${top + height - 1}, columns ${left}–${left + width - 1}, ${colour}${means}`;
 }
