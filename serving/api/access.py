@@ -12,7 +12,10 @@ from serving.errors import RateLimitError, UnauthorizedError
 from serving.keys import Keys
 
 PROBES = frozenset(
-    {"/health/startup", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+    {
+        *("/health", "/health/startup", "/health/live", "/health/ready"),
+        *("/v2/health/live", "/v2/health/ready"),
+    }
 )
 """They have no key, and learn nothing but whether the server works."""
 SCHEME = b"bearer"

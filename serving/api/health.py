@@ -39,9 +39,11 @@ def build_router(service: Service) -> APIRouter:
         check_live(service)
         return Health(status="live")
 
+    @router.get("/health", responses=error_answers(503), operation_id="health")
     @router.get("/health/ready", responses=error_answers(503))
     async def ready() -> Health:
-        """Whether new work is accepted; not while draining, nor when an engine died."""
+        """Whether new work is accepted; not while draining, nor when an engine died. Clients of
+        OpenAI's protocol ask for it at /health, where vLLM has it."""
         check_ready(service)
         return Health(status="ready")
 

@@ -69,10 +69,10 @@ def test_an_app_that_was_not_started_is_alive_but_not_ready(models: Models) -> N
     async def ask() -> list[int]:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
-            paths = [f"/health/{name}" for name in ("live", "startup", "ready")]
+            paths = [f"/health{name}" for name in ("/live", "/startup", "/ready", "")]
             return [(await client.get(path)).status_code for path in paths]
 
-    assert asyncio.run(ask()) == [200, 503, 503]
+    assert asyncio.run(ask()) == [200, 503, 503, 503]
 
 
 def begin_drain(server: Running) -> None:

@@ -19,7 +19,7 @@ OIP = {
     *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index"),
     *(path + end for path in (MODEL, VERSION) for end in ("", "/ready", "/stats", "/infer")),
 }
-HEALTH = {"/health/live", "/health/ready", "/health/startup"}
+HEALTH = {"/health", "/health/live", "/health/ready", "/health/startup"}
 
 
 @pytest.fixture(scope="module")
