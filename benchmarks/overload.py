@@ -4,27 +4,27 @@ First a closed loop that keeps all places of the batch taken says what load can 
 texts come at times drawn beforehand (open loop): a tenth of that load, for what a text takes
 unloaded, and twice of it; after that one every 100 ms says when the server is itself again. It is
 done with the settings as they are, and with few places and a short queue, as one sets it to whom
-late is as bad as never. Then a server ends (SIGTERM) under streams, and a client is killed in a
-stream while another waits for its place. Writes benchmarks/overload.md.
+late is as bad as never. Then come the ends of ends.py.
+Writes benchmarks/overload.md.
 """
 
 import argparse
 import asyncio
-import os
 import random
-import signal
+import secrets
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from benchmarks import wire
+from benchmarks.ends import LONG_TOKENS, STREAM_TOKENS, STREAMS, body, ended, killed, reloaded
 from benchmarks.report import provenance, table
-from loadtest.answers import Stream
-from loadtest.workload import PROMPTS
 from luminanet.errors import DataError, LuminaNetError
 from serving.measure.servers import served
 
@@ -33,10 +33,6 @@ ANSWER_S = 60.0
 TOKENS = 64
 LOW, HIGH = 0.1, 2.0
 AFTER_S, EVERY_S = 4.0, 0.1
-QUEUED_S = 0.1
-STREAMS, STREAM_TOKENS = 32, 200
-LONG_TOKENS = 4000
-"""Of a text that is drawn from all tokens alike, so that none ends it soon."""
 NORMAL = 1.5
 """Times the p99 of an unloaded server: what a text takes at most of one that is itself again."""
 PLACES = ((32, 128), (8, 4), (2, 1))
@@ -63,11 +59,6 @@ class Found:
     normal_s: float
 
 
-def body(rng: random.Random, **more: object) -> bytes:
-    asked = {"prompt": rng.choice(PROMPTS), "max_tokens": TOKENS, "seed": rng.getrandbits(32)}
-    return wire.post("/generate", {**asked, **more})
-
-
 async def send(url: str, data: bytes, intended_s: float | None = None) -> Seen:
     begun_s, status, retry = time.monotonic(), 0, False
     try:
@@ -92,7 +83,7 @@ async def sustained(url: str, clients: int, seconds: float, rng: random.Random) 
     async def client() -> None:
         nonlocal done
         while time.monotonic() < end_s:
-            one = await send(url, body(rng))
+            one = await send(url, body(rng, max_tokens=TOKENS))
             done += one.status == 200
 
     begun_s = time.monotonic()
@@ -105,7 +96,7 @@ async def offered(url: str, rate: float, seconds: float, rng: random.Random) -> 
     begun_s, at_s, tasks = time.monotonic(), rng.expovariate(rate), []
     while at_s < seconds:
         await asyncio.sleep(max(0.0, begun_s + at_s - time.monotonic()))
-        tasks.append(asyncio.create_task(send(url, body(rng), begun_s + at_s)))
+        tasks.append(asyncio.create_task(send(url, body(rng, max_tokens=TOKENS), begun_s + at_s)))
         at_s += rng.expovariate(rate)
     return [await task for task in tasks]
 
@@ -122,74 +113,11 @@ async def overload(url: str, clients: int, seconds: float, rng: random.Random) -
     over_s, late = time.monotonic(), 0.0
     while time.monotonic() < over_s + AFTER_S:
         begun_s = time.monotonic()
-        one = await send(url, body(rng))
+        one = await send(url, body(rng, max_tokens=TOKENS))
         if one.status != 200 or one.latency_s > NORMAL * most_s:
             late = begun_s - over_s + one.latency_s
         await asyncio.sleep(max(0.0, begun_s + EVERY_S - time.monotonic()))
     return Found(rate, low, await high, late)
-
-
-# ---------------------------------------------------------------------- ends
-
-
-async def stream(url: str, data: bytes, begun: asyncio.Event) -> Stream:
-    """Its `error` is "" when it came to its end."""
-    found, rest = Stream(), b""
-    try:
-        async with asyncio.timeout(ANSWER_S), wire.Connection(url) as connection:
-            connection.send(data)
-            async for part in connection.body(await connection.head()):
-                *frames, rest = (rest + part).split(b"\n\n")
-                for frame in frames:
-                    found.frame(frame, time.monotonic())
-                begun.set()
-    except (TimeoutError, *wire.BROKEN) as error:
-        found.error = found.error or type(error).__name__
-    begun.set()
-    return found
-
-
-async def ended(url: str, pid: int, rng: random.Random) -> tuple[int, int]:
-    """Streams that came whole, and those that did not, of a server that is told to end."""
-    begun = [asyncio.Event() for _ in range(STREAMS)]
-    data = [body(rng, stream=True, max_tokens=STREAM_TOKENS) for _ in begun]
-    tasks = [asyncio.create_task(stream(url, *pair)) for pair in zip(data, begun, strict=True)]
-    await asyncio.gather(*(event.wait() for event in begun))
-    os.kill(pid, signal.SIGTERM)
-    found = await asyncio.gather(*tasks)
-    whole = sum(not one.error for one in found)
-    return whole, len(found) - whole
-
-
-KILLED = """
-import socket, sys
-host, port, data = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
-with socket.create_connection((host, port)) as line:
-    line.sendall(data)
-    print(len(line.recv(4096)), flush=True)
-    while line.recv(4096):
-        pass
-"""
-
-
-async def killed(url: str, rng: random.Random) -> float:
-    """Seconds from the end of a client (SIGKILL), in a stream that has the only place, until the
-    stream of one who waits has its first text."""
-    host, port = url.removeprefix("http://").split(":")
-    data = body(rng, stream=True, max_tokens=LONG_TOKENS, temperature=100, top_k=0)
-    command = [sys.executable, "-c", KILLED, host, port, data.hex()]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout
-    await process.stdout.readline()
-    waiting = asyncio.create_task(stream(url, body(rng, stream=True), asyncio.Event()))
-    await asyncio.sleep(QUEUED_S)
-    begun_s = time.monotonic()
-    process.kill()
-    await process.wait()
-    found = await waiting
-    if found.first_s is None or found.first_s < begun_s:
-        raise DataError("the one who waited did not wait for the place of the one who was killed")
-    return found.first_s - begun_s
 
 
 # ---------------------------------------------------------------------- the page
@@ -240,6 +168,11 @@ def measure(given: argparse.Namespace) -> str:
             found = asyncio.run(overload(server.url, batch, given.seconds, rng))
         rows.append(row(f"{batch}, {queue}", found))
         print(rows[-1], file=sys.stderr)
+    with TemporaryDirectory() as folder:
+        key, keys = secrets.token_urlsafe(), Path(folder) / "keys"
+        keys.write_text(sha256(key.encode()).hexdigest(), "utf-8")
+        with served([*flags, f"--admin-key-file={keys}"]) as server:
+            loaded = asyncio.run(reloaded(server.url, key))
     with served(flags) as server:
         whole, broken = asyncio.run(ended(server.url, server.pid, rng))
     with served([*flags, "--max-batch=1"]) as server:
@@ -249,6 +182,9 @@ def measure(given: argparse.Namespace) -> str:
         "from the time that was drawn for a text, what a 429 takes from when it was sent; normal "
         f"is {NORMAL} of the p99 at a tenth. Load and server share the machine.\n\n"
         f"{table(HEADER, rows)}\n"
+        f"A reload under {STREAMS} streams of {LONG_TOKENS} tokens took {loaded.seconds:.1f} s; at "
+        f"its end {loaded.running} of them still ran: {loaded.broken} broken, {loaded.changed} "
+        "changed.\n\n"
         f"SIGTERM under {STREAMS} streams of {STREAM_TOKENS} tokens: {whole} came whole, {broken} "
         f"broken.\n\nA client killed in a stream: the next had its first text after "
         f"{', '.join(f'{1e3 * one:.1f}' for one in sorted(freed))} ms.\n"

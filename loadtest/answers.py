@@ -21,6 +21,7 @@ class Stream:
     last_s: float | None = None
     gaps_s: list[float] = field(default_factory=list)
     tokens: int = 0
+    text: str = ""
     error: str = CUT
 
     def frame(self, frame: bytes, now_s: float) -> None:
@@ -30,7 +31,8 @@ class Stream:
             self.error = "" if self.error == CUT else self.error
             return
         content = json.loads(data)
-        if content.get("text"):
+        if text := content.get("text"):
+            self.text += text
             self._text(now_s)
         if "usage" in content:
             self.tokens = content["usage"]["completion_tokens"]

@@ -1,15 +1,6 @@
 """What is told of a server that is asked more than it can."""
 
-import asyncio
-import random
-from pathlib import Path
-
-import pytest
-
-from benchmarks import overload
 from benchmarks.overload import Found, Seen, row
-from serving.measure.servers import served
-from tests.nets import write_tiny_artifacts
 
 
 def test_texts_that_are_refused_take_no_part_in_the_latency_of_those_that_are_taken() -> None:
@@ -18,13 +9,3 @@ def test_texts_that_are_refused_take_no_part_in_the_latency_of_those_that_are_ta
     name, _, unloaded, taken, ratio, counts, retry, quick, _ = row("x", Found(1, low, high, 0))
     assert (name, unloaded, taken, ratio) == ("x", "100 ms", "200 ms", "2.0")
     assert (counts, retry, quick) == ("1, 1, 1", "1 of 1", "10.0, 10.0 ms")
-
-
-def test_streams_end_whole_at_a_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.setattr(overload, "PROMPTS", ("a", "Once"))
-    write_tiny_artifacts(tmp_path, decode=(4,))
-    flags = ["--artifacts", str(tmp_path), "--threads=1"]
-    with served(flags) as server:
-        whole, broken = asyncio.run(overload.ended(server.url, server.pid, random.Random(0)))
-    assert (whole, broken) == (overload.STREAMS, 0)

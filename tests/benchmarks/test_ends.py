@@ -1,0 +1,43 @@
+"""Ends that no stream may notice, on a real server with tiny networks."""
+
+import asyncio
+import random
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ends
+from serving.measure.servers import served
+from tests.nets import write_tiny_artifacts
+
+KEY = "of the admin"
+
+
+@pytest.fixture
+def flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setattr(ends, "PROMPTS", ("a", "Once"))
+    write_tiny_artifacts(tmp_path / "artifacts", decode=(4,))
+    (tmp_path / "keys").write_text(sha256(KEY.encode()).hexdigest())
+    return [
+        *(f"--artifacts={tmp_path / 'artifacts'}", "--threads=1"),
+        f"--admin-key-file={tmp_path / 'keys'}",
+    ]
+
+
+def test_streams_end_whole_at_a_sigterm(flags: list[str]) -> None:
+    with served(flags) as server:
+        whole, broken = asyncio.run(ends.ended(server.url, server.pid, random.Random(0)))
+    assert (whole, broken) == (ends.STREAMS, 0)
+
+
+def test_streams_end_whole_and_unchanged_when_the_models_are_loaded_anew(flags: list[str]) -> None:
+    with served(flags) as server:
+        found = asyncio.run(ends.reloaded(server.url, KEY))
+    assert (found.broken, found.changed) == (0, 0)
+
+
+def test_a_reload_that_is_refused_is_a_clear_error(flags: list[str]) -> None:
+    with served(flags) as server, pytest.raises(ends.DataError, match="not loaded anew"):
+        asyncio.run(ends.reloaded(server.url, "another key"))
