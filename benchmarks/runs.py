@@ -33,10 +33,15 @@ def parser(name: str, description: str | None, seeds: str) -> argparse.ArgumentP
 
 
 def seeds_of(arguments: argparse.Namespace) -> list[int]:
+    return numbers(arguments.seeds, "--seeds")
+
+
+def numbers(listed: str, option: str) -> list[int]:
+    """Of an option, each once and rising. Raises ConfigError for what is no list of numbers."""
     try:
-        return sorted({int(word) for word in arguments.seeds.split(",")})
+        return sorted({int(word) for word in listed.split(",")})
     except ValueError as error:
-        raise ConfigError(f"--seeds: {arguments.seeds!r} is not a list like 0,1,2") from error
+        raise ConfigError(f"{option}: {listed!r} is not a list like 0,1,2") from error
 
 
 def budgeted(config: Config, arguments: argparse.Namespace) -> Config:
