@@ -12,9 +12,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from serving import keys, page
-from serving.api import health, reference, routes, texts, tokens
+from serving.api import health, reference, routes, tokens
 from serving.api.access import PROBES, Access
 from serving.api.answers import answer
+from serving.api.jobs import texts
 from serving.api.middleware import REQUEST_ID, BodyLimit, HeadAsGet, RequestMetrics, RootPath
 from serving.api.oip import routes as oip
 from serving.api.openai import routes as openai

@@ -1,14 +1,43 @@
 """The endpoints of those who run the server: what is loaded, health, metrics, reload."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Literal
 
-from serving.api.schemas import Health, ModelCard, ModelList, error_answers
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from serving.api.schemas import error_answers
 from serving.errors import ShuttingDownError, UnavailableError
 from serving.metrics.exposition import OPENMETRICS, PLAIN, render
 from serving.models.load import ImageModel, Models, TextModel
 from serving.service import Service
 
 RELOAD = "/admin/reload"
+
+
+class ModelCard(BaseModel):
+    model: str = Field(
+        description="what requests call it: its family, if it is the first of this family (and "
+        "task), else its name",
+        examples=["luminanet"],
+    )
+    name: str = Field(description="the artifact's name, which requests may use as well")
+    task: str
+    summary: str
+    backend: str
+    precision: str = Field(description="what it computes in: fp32 or int8")
+    parameters: int
+    macs: int = Field(description="multiply-accumulates of one forward; text: per token")
+    context: int = Field(description="tokens that one prediction can see; 0 for images")
+    labels: list[str]
+    figures: dict[str, float] = Field(description="measured when the artifact was made")
+
+
+class ModelList(BaseModel):
+    models: list[ModelCard]
+
+
+class Health(BaseModel):
+    status: Literal["live", "started", "ready"]
 
 
 def build_router(service: Service) -> APIRouter:

@@ -4,20 +4,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import BaseModel
+
 from serving.api.requests import JSON
+
+TOLD = ("title", "description", "default", "examples")
+"""What a schema says of a field, whichever of its kinds a value has."""
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="
 )
 """A white one, as a PNG in base64."""
-TOLD = {
+ONE = {
     "text": " girl",
     "finish_reason": "length",
     "usage": {"prompt_tokens": 8, "completion_tokens": 1, "total_tokens": 9},
     "model": "luminanet",
     "seed": 7,
 }
-ANOTHER = {**TOLD, "text": " boy", "seed": 8}
+ANOTHER = {**ONE, "text": " boy", "seed": 8}
 WRITTEN = {
     "description": "The text, or with n above 1 or a list of prompts the list `answers`; with "
     "`stream: true` as server-sent events, of which each holds what one call of the network gave: "
@@ -26,11 +31,11 @@ WRITTEN = {
     "content": {
         JSON: {
             "examples": {
-                "one": {"summary": "a prompt, one answer", "value": TOLD},
+                "one": {"summary": "a prompt, one answer", "value": ONE},
                 "several": {
                     "summary": "n: 2",
                     "value": {
-                        "answers": [TOLD, ANOTHER],
+                        "answers": [ONE, ANOTHER],
                         "usage": {"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 10},
                         "model": "luminanet",
                     },
@@ -105,3 +110,35 @@ def body_content(
     for kind, shown in examples.items():
         described[kind]["examples"] = shown
     return {"requestBody": {"required": True, "content": described}}
+
+
+def described(body: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a body for OpenAPI: whole, since references would lead nowhere from within
+    another document, and with null where a field may be absent."""
+    schema = body.model_json_schema()
+    named = schema.pop("$defs", {})
+    required = schema.get("required", ())
+    schema["properties"] = {
+        name: field if name in required else _nullable(field)
+        for name, field in schema["properties"].items()
+    }
+    return dict(_inlined(schema, named))
+
+
+def _nullable(field: dict[str, Any]) -> dict[str, Any]:
+    told = {name: part for name, part in field.items() if name in TOLD}
+    kinds = field.get("anyOf", [{name: part for name, part in field.items() if name not in TOLD}])
+    null = {"type": "null"}
+    return {**told, "anyOf": kinds if null in kinds else [*kinds, null]}
+
+
+def _inlined(schema: Any, named: Mapping[str, Any]) -> Any:
+    """Its references to `named` replaced by what they name."""
+    if isinstance(schema, list):
+        return [_inlined(one, named) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    beside = {name: _inlined(one, named) for name, one in schema.items() if name != "$ref"}
+    if "$ref" not in schema:
+        return beside
+    return {**_inlined(named[schema["$ref"].removeprefix("#/$defs/")], named), **beside}

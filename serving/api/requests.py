@@ -15,8 +15,8 @@ from starlette.requests import Request
 
 from serving.api import encoded
 from serving.api.forms import Files, read_form, read_query, too_many
+from serving.api.jobs.together import naming
 from serving.api.schemas import ClassifyRequest
-from serving.api.together import naming
 from serving.errors import ApiError, BodyError, ImageError, MediaTypeError, RequestError
 from serving.pictures.arrays import MAGIC
 

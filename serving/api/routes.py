@@ -7,13 +7,22 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from serving.api import schemas
-from serving.api.openapi import ARRAY, FORM, PICTURES, PROMPTS, QUERY, WRITTEN, body_content
-from serving.api.pictures import read_files, see
+from serving.api.jobs.pictures import read_files, see
+from serving.api.jobs.texts import generations
+from serving.api.jobs.together import joined, usage
+from serving.api.openapi import (
+    ARRAY,
+    FORM,
+    PICTURES,
+    PROMPTS,
+    QUERY,
+    WRITTEN,
+    body_content,
+    described,
+)
 from serving.api.requests import ARRAYS, JSON, MULTIPART, read_json, read_pictures
-from serving.api.schemas import ClassifyRequest, GenerateRequest, described, error_answers
+from serving.api.schemas import ClassifyRequest, GenerateRequest, error_answers
 from serving.api.streaming import EventStream, Telling, server_timing
-from serving.api.texts import generations
-from serving.api.together import joined, usage
 from serving.engines.images import Probabilities
 from serving.engines.opened import Wish
 from serving.engines.text import Generation, Piece

@@ -1,8 +1,7 @@
 """Bodies and answers of the API. Types are strict and unknown fields are refused; lists of a body
 are left at their first bad item (FailFast)."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -26,8 +25,6 @@ MAX_INT = 2**63 - 1
 MIN_PENALTY, MAX_PENALTY = 0.1, 10
 MAX_BIASES, MAX_BIAS = 300, 100
 MAX_TOP = 20
-TOLD = ("title", "description", "default", "examples")
-"""What a schema says of a field, whichever of its kinds a value has."""
 
 
 def _as_list(value: Any) -> Any:
@@ -101,38 +98,6 @@ IGNORE_EOS = "the end-of-text token does not end the text, which goes on to max_
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def described(body: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a body for OpenAPI: whole, since references would lead nowhere from within
-    another document, and with null where a field may be absent."""
-    schema = body.model_json_schema()
-    named = schema.pop("$defs", {})
-    required = schema.get("required", ())
-    schema["properties"] = {
-        name: field if name in required else _nullable(field)
-        for name, field in schema["properties"].items()
-    }
-    return dict(_inlined(schema, named))
-
-
-def _nullable(field: dict[str, Any]) -> dict[str, Any]:
-    told = {name: part for name, part in field.items() if name in TOLD}
-    kinds = field.get("anyOf", [{name: part for name, part in field.items() if name not in TOLD}])
-    null = {"type": "null"}
-    return {**told, "anyOf": kinds if null in kinds else [*kinds, null]}
-
-
-def _inlined(schema: Any, named: Mapping[str, Any]) -> Any:
-    """Its references to `named` replaced by what they name."""
-    if isinstance(schema, list):
-        return [_inlined(one, named) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    beside = {name: _inlined(one, named) for name, one in schema.items() if name != "$ref"}
-    if "$ref" not in schema:
-        return beside
-    return {**_inlined(named[schema["$ref"].removeprefix("#/$defs/")], named), **beside}
 
 
 class Sampled:
@@ -345,32 +310,6 @@ class ClassifyAnswers(BaseModel):
 
     answers: list[ClassifyResponse] = Field(description="in the order of the pictures")
     model: str
-
-
-class ModelCard(BaseModel):
-    model: str = Field(
-        description="what requests call it: its family, if it is the first of this family (and "
-        "task), else its name",
-        examples=["luminanet"],
-    )
-    name: str = Field(description="the artifact's name, which requests may use as well")
-    task: str
-    summary: str
-    backend: str
-    precision: str = Field(description="what it computes in: fp32 or int8")
-    parameters: int
-    macs: int = Field(description="multiply-accumulates of one forward; text: per token")
-    context: int = Field(description="tokens that one prediction can see; 0 for images")
-    labels: list[str]
-    figures: dict[str, float] = Field(description="measured when the artifact was made")
-
-
-class ModelList(BaseModel):
-    models: list[ModelCard]
-
-
-class Health(BaseModel):
-    status: Literal["live", "started", "ready"]
 
 
 class ErrorDetail(BaseModel):

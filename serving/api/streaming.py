@@ -28,8 +28,8 @@ from starlette.types import Receive, Scope, Send
 from luminanet.sampling import Token
 from luminanet.tokenizer import Tokenizer
 from serving import errors
+from serving.api.jobs.together import Together, usage, watched
 from serving.api.schemas import TopToken
-from serving.api.together import Together, usage, watched
 from serving.engines.engine import Job
 from serving.engines.text import Generation, Piece
 from serving.errors import ApiError

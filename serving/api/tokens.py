@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, FailFast, Field
 
-from serving.api.openapi import body_content
+from serving.api.openapi import body_content, described
 from serving.api.requests import JSON, read_json
 from serving.api.routes import json_answer
-from serving.api.schemas import Body, described, error_answers
+from serving.api.schemas import Body, error_answers
 from serving.api.streaming import token_text
 from serving.service import Service
 

@@ -18,7 +18,7 @@ import pytest
 
 from export.assembly.describe import Label
 from luminanet.artifact.manifest import Family
-from serving.api import texts as texts_asked
+from serving.api.jobs import texts as texts_asked
 from serving.metrics.advantage import Pair, Times
 from serving.models.load import load, load_for
 from tests.nets import random_weights, tiny_text_topology, tiny_tokenizer, write_artifact

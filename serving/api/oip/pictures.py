@@ -11,12 +11,12 @@ from starlette.requests import Request
 from luminanet.artifact.manifest import Manifest
 from luminanet.interface import IMAGE_SHAPE, IMAGES
 from serving.api import encoded
+from serving.api.jobs.pictures import Pictures, see
+from serving.api.jobs.together import naming
 from serving.api.oip.schemas import TensorMetadata
 from serving.api.oip.task import Task
 from serving.api.oip.tensors import Tensor
 from serving.api.oip.wire import Asked, Call, Interface
-from serving.api.pictures import Pictures, see
-from serving.api.together import naming
 from serving.engines.images import ImageEngine, Probabilities
 from serving.errors import RequestError
 from serving.models.load import ImageModel

@@ -28,9 +28,8 @@ from serving.api.oip.statistics import Tally
 from serving.api.oip.task import Task
 from serving.api.oip.texts import Writer
 from serving.api.oip.wire import HEADER, OCTETS
-from serving.api.openapi import body_content
+from serving.api.openapi import body_content, described
 from serving.api.requests import JSON, media_type, parse
-from serving.api.schemas import described
 from serving.engines.making import labels_of
 from serving.errors import (
     BodyTooLargeError,

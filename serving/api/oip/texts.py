@@ -7,14 +7,14 @@ import numpy as np
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from serving.api.jobs.texts import LONG_PROMPTS, generations, text_bytes
+from serving.api.jobs.together import joined
 from serving.api.oip.schemas import TensorMetadata
 from serving.api.oip.task import Task
 from serving.api.oip.tensors import Tensor
 from serving.api.oip.wire import Call, Interface
 from serving.api.requests import explain
 from serving.api.schemas import GenerateRequest
-from serving.api.texts import LONG_PROMPTS, generations, text_bytes
-from serving.api.together import joined
 from serving.engines.opened import Wish
 from serving.engines.text import TextEngine
 from serving.errors import RequestError

@@ -18,10 +18,10 @@ from starlette.types import Receive
 
 from luminanet.sampling import Token
 from luminanet.tokenizer import Tokenizer
+from serving.api.jobs.together import Together, joined
 from serving.api.openai import errors
 from serving.api.openai.schemas import Choice, Completion, Logprobs
 from serving.api.streaming import DONE, Events, round_log, rounded, token_text
-from serving.api.together import Together, joined
 from serving.engines.text import Piece
 from serving.errors import ApiError
 

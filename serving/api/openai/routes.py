@@ -4,6 +4,8 @@ from time import time
 
 from fastapi import APIRouter, Request, Response
 
+from serving.api.jobs.texts import generations
+from serving.api.jobs.together import Together
 from serving.api.openai.completions import Answer, CompletionStream, TokenLogs
 from serving.api.openai.errors import OpenAIRoute, error_answers
 from serving.api.openai.schemas import (
@@ -12,12 +14,9 @@ from serving.api.openai.schemas import (
     OpenAIModel,
     OpenAIModelList,
 )
-from serving.api.openapi import body_content
+from serving.api.openapi import body_content, described
 from serving.api.requests import JSON, read_json
-from serving.api.schemas import described
 from serving.api.streaming import server_timing
-from serving.api.texts import generations
-from serving.api.together import Together
 from serving.engines.opened import Wish
 from serving.models.load import TextModel
 from serving.service import Service

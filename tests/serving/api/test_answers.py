@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from luminanet.sampling import Sampling
+from serving.api.jobs.together import Together
 from serving.api.streaming import EventStream, Telling
-from serving.api.together import Together
 from serving.engines.detokenize import Transcript
 from serving.engines.engine import Finish
 from serving.engines.text import Generation, Piece

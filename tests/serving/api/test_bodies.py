@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from serving.api import encoded
+from serving.api.jobs.texts import text_bytes
 from serving.api.requests import JSON, known, parse, read_pictures
 from serving.api.schemas import Body
 from serving.api.streaming import Telling
-from serving.api.texts import text_bytes
 from serving.engines.text import Piece
 from serving.errors import ApiError, RequestError
 from serving.models.load import Models

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from serving.api.forms import Files, too_many
-from serving.api.together import All, naming, watched
+from serving.api.jobs.together import All, naming, watched
 from serving.engines.images import Classification, ImageEngine, Pixels, Probabilities
 from serving.errors import ApiError, InternalError
 from serving.pictures.arrays import MAGIC, read_levels

@@ -8,8 +8,8 @@ from functools import partial
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from serving.api.jobs.together import Together, naming
 from serving.api.schemas import MAX_BIASES, MAX_INT, Sampled
-from serving.api.together import Together, naming
 from serving.engines.detokenize import Transcript
 from serving.engines.opened import Wish
 from serving.engines.text import Generation
