@@ -4,7 +4,10 @@ imported and collected stays: the garbage collector does not go through it again
 
 import gc
 import signal
+from collections.abc import Iterator
+from functools import partialmethod
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -16,3 +19,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Graphs of tests are so small that a second thread would only spin, on another test's core."""
+    from export.graph.session import Session
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "__init__", partialmethod(Session.__init__, threads=1))
+        yield
