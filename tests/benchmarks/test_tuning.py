@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.tinystories import tries, tuning
+from benchmarks.tinystories import tuning
 from benchmarks.tinystories.tries import GPT2, LUMINANET, TRIES, Tried, Try, mended
 from benchmarks.tinystories.tuned import by_width, gains, optimum, page, power
 from tests.datasets import write_stories
@@ -32,7 +32,7 @@ HARDLY_EVOLVING = TEXT_PRESETS[LUMINANET].having(evolution=EvolutionConfig(event
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options of a tuning of three tiny runs on made-up stories."""
     monkeypatch.setattr(tuning, "TRIES", TINY)
-    monkeypatch.setitem(tries.TEXT_PRESETS, LUMINANET, HARDLY_EVOLVING)
+    monkeypatch.setitem(TEXT_PRESETS, LUMINANET, HARDLY_EVOLVING)
     write_stories(tmp_path / "data", train=400)
     folders = {"--data": "data", "--runs": "runs", "--report": "report"}
     return [word for name, folder in folders.items() for word in (name, str(tmp_path / folder))]
