@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from export.assembly.build import Maker
-from export.assembly.describe import Frozen, Label, pack
+from export.assembly.describe import Frozen, Label, Package, pack
 from export.assembly.variants import Request, parse_precisions, variants
 from export.checks.assess import Net
 from luminanet.artifact.directory import write
@@ -168,18 +169,25 @@ def write_tiny_artifacts(root: Path, decode: tuple[int, ...] = ()) -> None:
     """Writes luminanet-cifar10, luminanet-tinystories and gpt2-tinystories as
     root/<name>/artifact, with random weights. `decode`: tokens a call; without, no server takes
     the texts."""
+    for package in _tiny(decode):
+        write(root / package.manifest.name / "artifact", package.manifest, package.files)
+
+
+@cache
+def _tiny(decode: tuple[int, ...]) -> tuple[Package, ...]:
+    """Made once a process, and written as often as a test likes."""
     tokenizer = tiny_tokenizer()
     size = tokenizer.vocab_size
     text = tokenizer.to_json()
-    for net, label in (
+    nets: tuple[tuple[Net, Label], ...] = (
         (random_weights(tiny_image_topology()), Label("luminanet-cifar10", classes=LABELS)),
         (random_weights(tiny_text_topology(size)), Label("luminanet-tinystories", text)),
         (
             random_gpt2(0, Gpt2Config(vocab_size=size, context=32, width=16, heads=2)),
             Label("gpt2-tinystories", text),
         ),
-    ):
-        write_artifact(root / label.name / "artifact", net, label, decode=decode)
+    )
+    return tuple(packed(net, label, decode=decode) for net, label in nets)
 
 
 def write_artifact(
@@ -191,8 +199,18 @@ def write_artifact(
     decode: tuple[int, ...] = (),
 ) -> None:
     """An artifact as freeze.py writes it, without a checkpoint; one graph for all batches."""
-    packed = pack(net, frozen(net, precisions, tensorrt, decode, "bus"), label)
-    write(out, packed.manifest, packed.files)
+    package = packed(net, label, precisions, tensorrt, decode)
+    write(out, package.manifest, package.files)
+
+
+def packed(
+    net: Net,
+    label: Label,
+    precisions: str = "fp32",
+    tensorrt: bool = False,
+    decode: tuple[int, ...] = (),
+) -> Package:
+    return pack(net, frozen(net, precisions, tensorrt, decode, "bus"), label)
 
 
 def frozen(

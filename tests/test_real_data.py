@@ -8,7 +8,7 @@ import pytest
 from benchmarks.evaluate import evaluate
 from luminanet.artifact.directory import Artifact
 from training.checkpoint import load
-from training.data.corpus import open_corpus
+from training.data.corpus import Corpus, open_corpus
 from training.data.datasets import load_images, load_stories
 from training.presets import TEXT_PRESETS
 
@@ -40,8 +40,13 @@ def test_the_shipped_text_models_predict_stories(name: str) -> None:
     assert evaluate(artifact, FOLDER, limit=40).perplexity < 20
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    size = TEXT_PRESETS["tinystories"].vocab_size
+    return open_corpus(FOLDER, None, size, tmp_path_factory.mktemp("corpus"))
+
+
 @pytest.mark.parametrize("name", ["luminanet-tinystories", "gpt2-tinystories"])
-def test_the_shipped_tokenizer_is_the_one_that_training_makes(name: str, tmp_path: Path) -> None:
+def test_the_shipped_tokenizer_is_the_one_that_training_makes(name: str, made: Corpus) -> None:
     shipped = load(PRETRAINED / name / "ckpt.pt").tokenizer
-    made = open_corpus(FOLDER, None, TEXT_PRESETS["tinystories"].vocab_size, tmp_path)
     assert made.tokenizer.to_json() == shipped

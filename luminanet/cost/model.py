@@ -13,8 +13,9 @@ Measure again for another target.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
+from operator import add, attrgetter, mul
 from pathlib import Path
 
 from luminanet.errors import ArtifactError
@@ -43,7 +44,7 @@ class Work:
 
     def __add__(self, other: "Work") -> "Work":
         """One after the other."""
-        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Work(*map(add, _numbers(self), _numbers(other)))
 
     @property
     def counts(self) -> tuple[float, ...]:
@@ -68,10 +69,12 @@ class Coefficients:
     streamed_ns: float
 
     def us(self, work: Work) -> float:
-        ns = (a * b for a, b in zip(astuple(self), work.counts, strict=True))
-        return float(sum(ns)) / 1000
+        return float(sum(map(mul, _costs(self), work.counts))) / 1000
 
 
+# What evolution asks thousands of times an event: astuple would copy deeply, at 30 times the cost.
+_numbers = attrgetter(*(field.name for field in fields(Work)))
+_costs = attrgetter(*(field.name for field in fields(Coefficients)))
 Model = Mapping[int, Coefficients]
 """Batch size -> its coefficients."""
 

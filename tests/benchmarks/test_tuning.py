@@ -14,8 +14,10 @@ from benchmarks.tinystories import tuning
 from benchmarks.tinystories.tries import GPT2, LUMINANET, TRIES, Tried, Try, mended
 from benchmarks.tinystories.tuned import by_width, gains, optimum, page, power
 from tests.datasets import write_stories
+from training.config import EvolutionConfig
 from training.data import batches
 from training.data.batches import Batch
+from training.presets import TEXT_PRESETS
 
 torch.set_num_threads(1)
 TINY = (
@@ -23,12 +25,14 @@ TINY = (
     Try(GPT2, 32, 2e-3, steps=2),
     Try(LUMINANET, 80, 2e-3, steps=2),
 )
+HARDLY_EVOLVING = TEXT_PRESETS[LUMINANET].having(evolution=EvolutionConfig(events=1))
 
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options of a tuning of three tiny runs on made-up stories."""
     monkeypatch.setattr(tuning, "TRIES", TINY)
+    monkeypatch.setitem(TEXT_PRESETS, LUMINANET, HARDLY_EVOLVING)
     write_stories(tmp_path / "data", train=400)
     folders = {"--data": "data", "--runs": "runs", "--report": "report"}
     return [word for name, folder in folders.items() for word in (name, str(tmp_path / folder))]

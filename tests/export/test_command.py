@@ -4,8 +4,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -20,6 +21,14 @@ from training.checkpoint import Checkpoint, save
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """A hang-up is heard, also where the tests were started with nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -92,47 +101,71 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def frozen(checkpoint: Path) -> Path:
+    out = checkpoint.parent / "artifact"
+    assert freeze([str(checkpoint), "--out", str(out)]) == 0
+    return out
+
+
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 @pytest.mark.parametrize("moment", ["pack", "_report", "put"])
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_freeze_that_is_ended_leaves_no_half_artifact(
-    is_there: bool, moment: str, number: int, status: int, checkpoint: Path, tmp_path: Path
+    is_there: bool,
+    moment: str,
+    number: int,
+    status: int,
+    checkpoint: Path,
+    frozen: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """In the middle of the work, between the renames of the folders, and after all of it."""
     out = tmp_path / "out"
     if is_there:
-        assert freeze([str(checkpoint), "--out", str(out)]) == 0
+        copytree(frozen, out)
     before = out.stat().st_ino if is_there else None
-    code = f"""
-import os, pathlib, sys
-from export import freeze
-from luminanet.artifact import folders
 
-def ending(*_, **__):
-    os.kill(os.getpid(), {number})
+    def ending(*_: object, **__: object) -> None:
+        signal.raise_signal(number)
 
-def renaming(self, target):
-    os.rename(self, target)
-    if self.name == "out" or not {is_there}:
-        ending()
+    def renaming(self: Path, target: Path) -> None:
+        os.rename(self, target)  # noqa: PTH104
+        if self.name == "out" or not is_there:
+            ending()
 
-if {moment!r} == "put":
-    pathlib.Path.rename = renaming
-else:
-    setattr(freeze, {moment!r}, ending)
-sys.exit(freeze.main([{str(checkpoint)!r}, "--out", {str(out)!r}]))
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == status, done.stderr
-    assert done.stderr == f"ended by {signal.Signals(number).name}: nothing half is left\n"
+    if moment == "put":
+        monkeypatch.setattr(Path, "rename", renaming)
+    else:
+        monkeypatch.setattr(f"export.freeze.{moment}", ending)
+    assert freeze([str(checkpoint), "--out", str(out)]) == status
+    told = capsys.readouterr().err
+    assert told == f"ended by {signal.Signals(number).name}: nothing half is left\n"
+    monkeypatch.undo()
     is_new = moment == "_report" or (moment == "put" and not is_there)
     assert {path.name for path in tmp_path.iterdir()} == ({"out"} if is_there or is_new else set())
     if is_there or is_new:
         artifact = Artifact.open(out)
         assert all(artifact.read(name) for name in artifact.manifest.files or {})
         assert (out.stat().st_ino == before) == (not is_new)
+
+
+def test_a_process_that_is_ended_while_it_freezes_has_the_status_of_its_signal(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import os, signal, sys
+from export import freeze
+freeze.pack = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(freeze.main([{str(checkpoint)!r}, "--out", {str(tmp_path / "out")!r}]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (143, "ended by SIGTERM: nothing half is left\n")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")

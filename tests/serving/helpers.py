@@ -34,7 +34,7 @@ from serving.server import DrainingServer, listen, make_server
 from serving.service import Service
 from serving.settings import Settings
 
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 OF_TEXTS = {"model": "luminanet", "backend": "ort_cpu", "task": "text-generation"}
 OF_PICTURES = {**OF_TEXTS, "task": "image-classification"}
 

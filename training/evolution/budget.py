@@ -5,6 +5,7 @@ latency   predicted microseconds of a decoding step (luminanet/cost/latency.py),
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from luminanet.cost.latency import latency_us
 from luminanet.cost.macs import macs
@@ -18,7 +19,9 @@ FREE = 1e-3
 """The least share of a network's cost that an addition is charged with."""
 
 
+@lru_cache(maxsize=16)
 def cost(topology: Topology, config: EvolutionConfig) -> float:
+    """Every candidate of an event is compared with the same network, which is priced once."""
     return float(PRICES[config.cost](topology))
 
 
