@@ -293,7 +293,7 @@ def test_first_weights_of_a_gpt2_fit_its_width_if_asked_to(data: Path) -> None:
 
 
 def test_training_learns_and_leaves_a_record(data: Path, tmp_path: Path) -> None:
-    assert train("cifar10", data, tmp_path, "--steps", "40", "--learning-rate", "0.01") == 0
+    assert train("cifar10", data, tmp_path, "--steps", "100", "--learning-rate", "0.01") == 0
     checkpoint = load(tmp_path / "ckpt.pt")
     assert checkpoint.figures["held_out_accuracy"] > 0.5
     assert checkpoint.labels[3] == "cat"
