@@ -118,6 +118,15 @@ _ECHO = _DISTILLED_TEXT.having(
     habit_dropout=0.3,
     evolution=_ECHO_EVOLUTION,
 )
+# 75 narrow clusters, of which 24 are left after 8 % of the run, as wide as the budget allows.
+_SELECTED = _CIFAR10.having(
+    preset="cifar10-selected",
+    seeding="overproduced",
+    width=32,
+    evolution=replace(
+        _EVOLUTION, policy="worth", start=0.08, stop=0.08, events=1, selected=24, max_macs=950_000
+    ),
+)
 _PRESETS: tuple[tuple[str, TrainConfig], ...] = (
     ("LuminaNet on CIFAR-10, evolves from fine patches", _CIFAR10),
     (
@@ -127,6 +136,14 @@ _PRESETS: tuple[tuple[str, TrainConfig], ...] = (
     (
         "the shipped one; train resnet18-1m, its teacher, first",
         replace(_CIFAR10, preset="cifar10-distilled", teacher=TEACHER, smoothing=0.0),
+    ),
+    ("overproduces receptive fields and prunes them by their worth", _SELECTED),
+    (
+        "the same by chance: its control",
+        _SELECTED.having(
+            preset="cifar10-selected-random",
+            evolution=replace(_SELECTED.evolution, policy="random"),
+        ),
     ),
     *(
         (
