@@ -4,6 +4,7 @@ a few wide ones are left, on what was worth seeing.
     prune    of each receptive field, the clusters that say least, until it has no more than its
              seats
     double   a field of more seats than clusters has its clusters split
+    join     all levels hear each other, where whole levels may be connected (buses)
     widen    all grow to the largest width that the budgets allow
 
 A field has seats in proportion to its worth (worth.py), and who has which worth, a policy says:
@@ -25,7 +26,7 @@ from luminanet.errors import ConfigError
 from training.evolution.budget import affordable
 from training.evolution.operators.base import Operator
 from training.evolution.operators.clusters import Grow, Remove, Split, new_id
-from training.evolution.policies import View
+from training.evolution.policies import View, open_buses
 from training.evolution.worth import Choice, by_choice
 
 Order = Callable[[Sequence[Choice], np.random.Generator], Sequence[Choice]]
@@ -89,6 +90,10 @@ def double(view: View, order: Order) -> Sequence[Operator]:
     return made
 
 
+def join(view: View, _order: Order) -> Sequence[Operator]:
+    return open_buses(view) if view.config.buses else []
+
+
 def widen(view: View, _order: Order) -> Sequence[Operator]:
     """Raises ConfigError when the clusters that are left do not even fit as they are."""
     topology, narrow = view.topology, min(c.width for c in view.topology.clusters)
@@ -105,4 +110,4 @@ def widen(view: View, _order: Order) -> Sequence[Operator]:
     )
 
 
-SELECTION: Sequence[Callable[[View, Order], Sequence[Operator]]] = (prune, double, widen)
+SELECTION: Sequence[Callable[[View, Order], Sequence[Operator]]] = (prune, double, join, widen)

@@ -19,7 +19,7 @@ from training.data.batches import ImageSource, halves
 from training.evolution.evolve import Event, evolve, network, proposals
 from training.evolution.operators.clusters import Remove
 from training.evolution.policies import View
-from training.evolution.selection import ORDERS, apportioned, double, prune, seats, widen
+from training.evolution.selection import ORDERS, apportioned, double, join, prune, seats, widen
 from training.evolution.signals import Signals
 from training.evolution.transplant import transplant
 from training.evolution.worth import by_choice, silent, worths
@@ -150,6 +150,16 @@ def test_what_is_left_has_its_seats_and_is_as_wide_as_the_budget_allows(policy: 
     assert macs(topology) <= LIMITS.max_macs < macs(wider(topology))
     assert width > 4
     assert len(topology.connections) == 6 * 6  # who was dense stays dense
+
+
+def test_levels_that_do_not_hear_each_other_are_joined_where_buses_may_be_made() -> None:
+    alone = view(net=initial_net(FEW.having(FEW.clusters, []), 0))
+    assert join(alone, ORDERS["worth"]) == []
+    buses = replace(alone, config=replace(LIMITS, buses=True))
+    topology = FEW.having(FEW.clusters, [])
+    for mutation in join(buses, ORDERS["worth"]):
+        topology = mutation.apply(topology)
+    assert set(topology.connections) == set(FEW.connections)
 
 
 def wider(topology: Topology) -> Topology:
