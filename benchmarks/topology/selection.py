@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", default="0,1,2,3,4", help="with commas (0,1,2,3,4)")
     p.add_argument("--batch", type=int, help="instead of the preset's")
     p.add_argument("--most", type=int, metavar="N", help="do no more than N runs, then the page")
-    p.add_argument("--runs", type=Path, default=Path("runs/selection"), help="folder of the runs")
+    p.add_argument("--out", type=Path, default=Path("runs/selection"), help="folder of the runs")
     p.add_argument("--data", help="folder of Parquet files; default as in training")
     p.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
     p.add_argument("--report", type=Path, default=HERE, help=f"folder of {PAGE} and {FIGURES}")
@@ -169,7 +169,7 @@ def perform(arm: str, seed: int, arguments: argparse.Namespace, known: Known) ->
     start = first(arm, (WORTH, seed, arguments.steps), known)
     wanted = Wanted(Arm("selection", arm, start), seed, arguments.steps)
     task = prepared(config, wanted, images(resolve(arguments.data)))
-    run = Run(config, task, arguments.runs / wanted.folder, CPU, wanted.folder)
+    run = Run(config, task, arguments.out / wanted.folder, CPU, wanted.folder)
     run.train()
     with run.trainer.averaged(task.source):
         score = run.trainer.score(halves(task.source.held_out)[1])

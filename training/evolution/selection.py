@@ -19,6 +19,7 @@ training by a measured saliency, as in SNIP (Lee et al., 2019, arXiv 1810.02340)
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -98,12 +99,9 @@ def widen(view: View, _order: Order) -> Sequence[Operator]:
     """Raises ConfigError when the clusters that are left do not even fit as they are."""
     topology, narrow = view.topology, min(c.width for c in view.topology.clusters)
     for width in range(max(narrow, view.config.max_width), narrow - 1, -1):
-        grown = topology
-        wanted = [Grow(c.id, width - c.width) for c in topology.clusters if c.width < width]
-        for growth in wanted:
-            grown = growth.apply(grown)
-        if affordable(grown, view.config):
-            return wanted
+        grown = [replace(c, width=max(c.width, width)) for c in topology.clusters]
+        if affordable(topology.having(grown, topology.connections), view.config):
+            return [Grow(c.id, width - c.width) for c in topology.clusters if c.width < width]
     raise ConfigError(
         f"{len(topology.clusters)} clusters of {narrow} neurons, which the selection leaves, are "
         "over the budgets: start with narrower ones (--width)"
