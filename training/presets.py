@@ -145,9 +145,9 @@ _PRESETS: tuple[tuple[str, TrainConfig], ...] = (
         "the shipped one; train resnet18-1m, its teacher, first",
         replace(_CIFAR10, preset="cifar10-distilled", teacher=TEACHER, smoothing=0.0),
     ),
-    ("overproduces receptive fields and prunes them by their worth", _SELECTED),
+    ("many receptive fields at first, pruned by their worth", _SELECTED),
     (
-        "the same by chance: its control",
+        "the control: pruned by chance",
         _SELECTED.having(
             preset="cifar10-selected-random",
             evolution=replace(_SELECTED.evolution, policy="random"),

@@ -14,6 +14,8 @@ from luminanet.frozen import FrozenNet
 from luminanet.topology import Topology
 from training import checkpoint
 from training.analysis.history import read_events, replay_to
+from training.analysis.page import Story
+from training.analysis.page import data as data_of
 from training.config import EvolutionConfig, ImageConfig
 from training.data.batches import ImageSource, halves
 from training.evolution.evolve import Event, evolve, network, proposals
@@ -255,6 +257,9 @@ def test_a_run_with_a_selection_can_be_replayed_and_ends_within_its_budget(
     done = checkpoint.load(tmp_path / CHECKPOINT)
     assert isinstance(done.net, FrozenNet)
     history = replay_to(done.net.topology, read_events(tmp_path / EVENTS))
+    shown = data_of(Story("selected", done.net, history))["trials"][0]
+    assert "(worth " in shown["words"]
+    assert shown["kept"]
     assert len(history.start.clusters) == 75
     assert len(done.net.topology.clusters) == 6
     assert macs(done.net.topology) <= 30_000
