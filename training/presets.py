@@ -120,20 +120,18 @@ _ECHO = _DISTILLED_TEXT.having(
 )
 # 75 narrow clusters that do not hear each other, of which 24 are left after 8 % of the run: dense,
 # and as wide as the budget allows.
+_SELECTION = replace(
+    _EVOLUTION,
+    policy="worth",
+    start=0.08,
+    stop=0.08,
+    events=1,
+    selected=24,
+    buses=True,
+    max_macs=950_000,
+)
 _SELECTED = _CIFAR10.having(
-    preset="cifar10-selected",
-    seeding="overproduced",
-    width=32,
-    evolution=replace(
-        _EVOLUTION,
-        policy="worth",
-        start=0.08,
-        stop=0.08,
-        events=1,
-        selected=24,
-        buses=True,
-        max_macs=950_000,
-    ),
+    preset="cifar10-selected", seeding="overproduced", width=32, evolution=_SELECTION
 )
 _PRESETS: tuple[tuple[str, TrainConfig], ...] = (
     ("LuminaNet on CIFAR-10, evolves from fine patches", _CIFAR10),
@@ -150,7 +148,7 @@ _PRESETS: tuple[tuple[str, TrainConfig], ...] = (
         "the control: pruned by chance",
         _SELECTED.having(
             preset="cifar10-selected-random",
-            evolution=replace(_SELECTED.evolution, policy="random"),
+            evolution=replace(_SELECTION, policy="random"),
         ),
     ),
     *(

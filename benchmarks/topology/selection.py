@@ -43,7 +43,7 @@ from luminanet.artifact.files import replacing
 from luminanet.cost.macs import macs
 from luminanet.errors import ConfigError
 from luminanet.topology import Topology
-from training.config import ImageConfig
+from training.config import ImageConfig, ImageLuminaNet
 from training.data.batches import halves
 from training.data.datasets import resolve
 from training.evolution.evolve import network
@@ -214,6 +214,7 @@ def first(arm: str, chosen_by: tuple[str, int, int], known: Known) -> Topology:
             return found[0].network
         raise ConfigError(f"{FROM_SCRATCH!r} starts where {WORTH!r} ended: run that arm first")
     model = IMAGE_PRESETS["cifar10-selected"].model
+    assert isinstance(model, ImageLuminaNet)
     return IMAGE_SEEDINGS["overproduced"](model.width, model.channel, 0)
 
 

@@ -22,6 +22,7 @@ from benchmarks.topology.selection import (
     page,
     verdict,
 )
+from benchmarks.topology.trained import images
 from luminanet.cost.macs import macs
 from luminanet.topology import Topology
 from tests.datasets import write_images
@@ -104,7 +105,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setitem(IMAGE_PRESETS, "cifar10-selected", small)
     monkeypatch.setattr(selection, "scales", lambda *_: SCALES_OF_TWO)
     monkeypatch.setattr(selection, "SPREAD", [0, 1])
-    selection.images.cache_clear()
+    images.cache_clear()
     write_images(tmp_path)
     folders = ["--data", str(tmp_path), "--report", str(tmp_path), "--out", str(tmp_path / "runs")]
     return [*folders, "--steps", "12", "--seeds", "0,1", "--batch", "16"]

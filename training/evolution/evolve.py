@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -83,13 +83,24 @@ def event_steps(config: TrainConfig) -> list[int]:
     return sorted({round(share * config.steps) for share in shares.tolist()})
 
 
-def proposals(evolution: EvolutionConfig) -> list[Callable[[View], Sequence[Operator]]]:
+Proposal = Callable[[View], Sequence[Operator]]
+Judge = TypeVar("Judge")
+
+
+def proposals(evolution: EvolutionConfig) -> list[Proposal]:
     """What an event tries, in this order. Raises ConfigError for a policy that it does not have."""
     if evolution.selected:
-        ranked = order(evolution.policy)
-        return [lambda view, plan=plan: plan(view, ranked) for plan in SELECTION]
-    chosen = policy(evolution.policy)
-    return [lambda view, plan=plan: plan(view, chosen) for plan in SCHEDULE]
+        return _judged(SELECTION, order(evolution.policy))
+    return _judged(SCHEDULE, policy(evolution.policy))
+
+
+def _judged(
+    plans: Sequence[Callable[[View, Judge], Sequence[Operator]]], judge: Judge
+) -> list[Proposal]:
+    def judged(plan: Callable[[View, Judge], Sequence[Operator]]) -> Proposal:
+        return lambda view: plan(view, judge)
+
+    return [judged(plan) for plan in plans]
 
 
 def evolve(

@@ -24,7 +24,7 @@ from training.evolution.policies import View
 from training.evolution.selection import ORDERS, apportioned, double, join, prune, seats, widen
 from training.evolution.signals import Signals
 from training.evolution.transplant import transplant
-from training.evolution.worth import by_choice, silent, worths
+from training.evolution.worth import Choice, by_choice, silent, worths
 from training.model.initial import initial_net
 from training.model.network import Network
 from training.presets import IMAGE_PRESETS
@@ -111,7 +111,9 @@ def test_the_half_that_measures_and_the_half_that_scores_are_all_and_have_nothin
 
 
 def test_seats_are_in_proportion_to_worths() -> None:
-    pairs = {(Patch((0,), k, 0, 8, 8),): worth for k, worth in enumerate([6.0, 3.0, 2.0, 1.0])}
+    pairs: dict[Choice, float] = {
+        (Patch((0,), k, 0, 8, 8),): worth for k, worth in enumerate([6.0, 3.0, 2.0, 1.0])
+    }
     assert list(apportioned(pairs, 12).values()) == [6, 3, 2, 1]
     assert list(apportioned(pairs, 1).values()) == [1, 0, 0, 0]
     assert list(apportioned(dict.fromkeys(pairs, 0.0), 6).values()) == [2, 2, 1, 1]
