@@ -74,9 +74,8 @@ class Outcome:
     parameters: int
     macs: int
     topology: str
-    selecting: float
-    """Seconds of the event."""
     seconds: float
+    """Of training, the selection included."""
     made: str
     """Machine, versions and date."""
 
@@ -184,7 +183,6 @@ def perform(arm: str, seed: int, arguments: argparse.Namespace, known: Known) ->
         parameters=end.parameters,
         macs=macs(end),
         topology=end.to_json(),
-        selecting=round(sum(event.seconds for event in run.history), 1),
         seconds=round(run.trainer.seconds, 1),
         made=f"{machine.line()}; {found}; {datetime.now(UTC).date().isoformat()}",
     )
@@ -283,8 +281,7 @@ def arms_table(known: Known) -> str:
                 spread([100 * o.accuracy for o in own], 2),
                 f"{mean(o.parameters for o in own) / 1e6:.2f} M",
                 f"{mean(o.macs for o in own):,.0f}",
-                f"{mean(o.seconds for o in own):.0f}, {mean(o.selecting for o in own):.0f} of it "
-                "selecting",
+                f"{mean(o.seconds for o in own):.0f}",
             ]
             rows.append([arm, str(len(own)), *shown])
     return table(header, rows)

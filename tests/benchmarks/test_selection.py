@@ -36,7 +36,7 @@ GRID = SEEDINGS["dense"](4, 4, 0)
 
 def outcome(arm: str, seed: int, loss: float, network: Topology = SCALES) -> Outcome:
     topology = network.to_json()
-    return Outcome(arm, seed, 60, loss, 1 - loss / 4, 1000, 2000, topology, 1.0, 9.0, "here")
+    return Outcome(arm, seed, 60, loss, 1 - loss / 4, 1000, 2000, topology, 9.0, "here")
 
 
 KNOWN = [
