@@ -30,7 +30,8 @@ class EvolutionConfig:
     """When, how and how far a network changes itself; start and stop are shares of all steps."""
 
     policy: str = "gradient"
-    """Who ranks what to change: random, gradient or hebbian (evolution/policies.py)."""
+    """Who ranks what to change: random, gradient or hebbian (evolution/policies.py); of a selection
+    worth, random or worst (evolution/selection.py)."""
     start: float = 0.02
     stop: float = 0.4
     events: int = 24
@@ -60,10 +61,14 @@ class EvolutionConfig:
     as they are."""
     buses: bool = False
     """Whether whole levels may be connected at once."""
+    selected: int = 0
+    """Clusters that are left of many: an event is a selection. 0: it is a climb."""
 
     def __post_init__(self) -> None:
         if self.cost not in ("macs", "latency"):
             raise ConfigError(f"cost {self.cost!r} is neither macs nor latency")
+        if self.selected < 0:
+            raise ConfigError("selected must not be negative")
 
 
 OPTIMIZERS = ("adamw", "eg")

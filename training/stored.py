@@ -69,6 +69,7 @@ STORED_EVOLUTION: Mapping[str, Any] = {
     "max_latency_us": 0.0,
     "fields": 0,
     "buses": False,
+    "selected": 0,
 }
 FIXED = ("ema", "gate_rate")
 """Once settings, now constants (step/trainer.py), and still stored."""

@@ -60,6 +60,16 @@ def scales_dense_image(width: int, channel: int, vocab_size: int) -> Topology:
     return _all_to_all(scales_image(width, channel, vocab_size))
 
 
+def overproduced_image(width: int, channel: int, _vocab_size: int) -> Topology:
+    """All to choose from: a cluster for each of 75 places on 8x8 pixels in colour, 49 of the image,
+    25 of its 2x2 means and one of its 4x4 means, every third on the second level; unconnected.
+    """
+    colour = (0, 1, 2)
+    every = [p for pool, step in ((1, 4), (2, 2), (4, 1)) for p in _grid(8, step, colour, pool)]
+    upper = every[2::3]
+    return _image([[p for p in every if p not in upper], upper], width, channel)
+
+
 Lags = tuple[tuple[int, int], ...]
 """(start, stop) of every interval that a cluster sees."""
 # Each cluster also sees the last token.
@@ -176,6 +186,7 @@ IMAGE_SEEDINGS = {
     "dense": dense_image,
     "scales": scales_image,
     "scales-dense": scales_dense_image,
+    "overproduced": overproduced_image,
 }
 TEXT_SEEDINGS = {
     "lags": lags_text,

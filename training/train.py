@@ -25,6 +25,7 @@ from training.config import (
 from training.data.datasets import ENVIRONMENT, resolve
 from training.data.tables import Columns
 from training.evolution.policies import POLICIES
+from training.evolution.selection import ORDERS
 from training.precision import PRECISIONS
 from training.presets import PRESETS, listing
 from training.run.run import CHECKPOINT, Run, saved_in, settled
@@ -112,7 +113,8 @@ def parser() -> argparse.ArgumentParser:
         help="compile the network once it has stopped changing",
     )
     p.add_argument("--no-augment", action="store_true", help="images as they are: no crops")
-    p.add_argument("--policy", choices=sorted(POLICIES), help="who ranks what to change")
+    policies = sorted({*POLICIES, *ORDERS})
+    p.add_argument("--policy", choices=policies, help="who ranks what to change")
     for name, kind in OPTIONS.items():
         p.add_argument(f"--{name.replace('_', '-')}", type=kind, help="instead of the preset's")
     return p

@@ -6,4 +6,5 @@ Read in this order:
     trained   one arm trained -> its figures on the held-out images
     map       figures -> the table, the picture, and which choices spread beyond seeds
     __main__  the command: performs what is missing, writes map.json, map.md and map.svg
+    selection does a run that selects its receptive fields beat chance? A command of its own
 """

@@ -14,7 +14,7 @@ import torch
 from benchmarks.topology.arms import Arm
 from luminanet import machine
 from luminanet.cost.macs import macs
-from training.config import ImageConfig
+from training.config import ImageConfig, ImageLuminaNet
 from training.data.batches import ImageSource
 from training.data.datasets import Images, load_images, resolve
 from training.model.initial import initial_net
@@ -117,6 +117,7 @@ def prepared(config: ImageConfig, wanted: Wanted, images: Images) -> Task:
     """As training.run.task.prepare, from the arm's topology instead of a seeding's."""
     source = ImageSource(images, config, len(images.names))
     net = initial_net(wanted.arm.topology, config.seed, images.pixels_NCYX)
+    assert isinstance(config.model, ImageLuminaNet)
     white = whitening(net, torch.from_numpy(images.pixels_NCYX), config.model.whiten)
     return Task(source, net, None, images.names, white)
 

@@ -32,7 +32,8 @@ EVOLUTION = """{"policy": "gradient", "start": 0.02, "stop": 0.3, "events": 8, "
 "max_parameters": 1400000, "max_macs": 0, "max_clusters": 0, "max_connections": 0,
 "max_level": 1, "max_width": 192, "neurons": 32, "connections": 5,
 "kinds": ["feedforward", "feedback", "recurrent"], "grown": 3, "pruned": 0.05, "price": 0.05,
-"cost": "macs", "max_latency_us": 0.0, "fields": 0, "buses": false}"""
+"cost": "macs", "max_latency_us": 0.0, "fields": 0, "buses": false,
+"selected": 0}"""
 
 
 def test_what_is_stored_is_what_earlier_versions_stored() -> None:

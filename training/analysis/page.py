@@ -17,7 +17,9 @@ from training.analysis.anatomy import measure, strengths
 from training.analysis.history import History
 from training.analysis.report import facts, spreads
 from training.analysis.similarity import Measure
+from training.evolution.evolve import Event
 from training.evolution.operators.base import operator
+from training.evolution.operators.clusters import Remove
 
 PARTS = files("training.analysis") / "page"
 SCRIPTS = ("model.js", "layout.js", "network.js", "panels.js", "history.js", "main.js")
@@ -73,7 +75,7 @@ def data(story: Story) -> dict[str, Any]:
                 "event": trial.event.event,
                 "step": trial.event.step,
                 "operator": trial.event.operator,
-                "words": operator(trial.event.operator).described(trial.event.targets),
+                "words": _words(trial.event),
                 "targets": trial.event.targets,
                 "before": trial.event.loss_before,
                 "after": trial.event.loss_after,
@@ -88,6 +90,23 @@ def data(story: Story) -> dict[str, Any]:
         "other": story.other,
         "similarity": [asdict(m) for m in story.similarity],
     }
+
+
+def _words(event: Event) -> str:
+    """What was done, and where a selection did it, what was worth how much."""
+    words, removes = (
+        operator(event.operator).described(event.targets),
+        event.operator == Remove.name,
+    )
+    if not (event.worth and removes):
+        return words
+    gone = [worth for cluster, worth in event.worth.items() if [int(cluster)] in event.targets]
+    left = [worth for cluster, worth in event.worth.items() if [int(cluster)] not in event.targets]
+    return f"{words} (worth {_range(gone)}; of those left {_range(left)})"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f}"
 
 
 def _change(before: Topology | None, after: Topology) -> dict[str, Any]:

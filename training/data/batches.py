@@ -3,6 +3,7 @@
 Shape legend: B batch, C channels, Y rows, X columns, T tokens, L classes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,12 @@ class Batch:
 
     inputs: Tensor
     targets: Tensor
+
+
+def halves(batches: Iterable[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """Every second example of each batch, and the others."""
+    pairs = [[Batch(b.inputs[k::2], b.targets[k::2]) for k in range(2)] for b in batches]
+    return [even for even, _ in pairs], [odd for _, odd in pairs if len(odd.inputs)]
 
 
 class Source(Protocol):

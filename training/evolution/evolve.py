@@ -6,25 +6,30 @@ kept without a trial: it cannot change the loss. What does not (a removal) is ju
 held-out training data, and kept when that rises by less than PRICE times the share of the cost
 (MACs or latency, budget.py) that it saves. What an operator is, and which there are, only
 operators/ knows.
+
+An event of a run with `selected` is no climb but a selection (selection.py): what it removes is
+chosen by worth and not tried.
 """
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from luminanet.topology import Connection
 from training.config import EvolutionConfig, TrainConfig
-from training.data.batches import Source
+from training.data.batches import Source, halves
 from training.evolution.budget import saved
 from training.evolution.operators.base import Field, Operator, operator, recorded
 from training.evolution.policies import View, policy
 from training.evolution.schedule import SCHEDULE
-from training.evolution.signals import measure
+from training.evolution.selection import SELECTION, order
+from training.evolution.signals import Signals, measure
 from training.evolution.transplant import Slots, mutate
+from training.evolution.worth import worths
 from training.model.network import Network, pack
 from training.step.trainer import Trainer
 
@@ -57,6 +62,8 @@ class Event:
     """What was tried, as `Operator.record` writes it: enough to replay the evolution."""
     start: str = ""
     """In the first change of a run: the topology that the run started from."""
+    worth: dict[str, float] = field(default_factory=dict)
+    """In the first change of a selection: cluster -> what its field is worth (worth.py)."""
 
     @property
     def is_tried(self) -> bool:
@@ -67,12 +74,33 @@ class Event:
 
 
 def event_steps(config: TrainConfig) -> list[int]:
-    """The steps before which evolution acts."""
+    """The steps before which evolution acts. Raises ConfigError as `proposals`."""
     if config.evolution is None:
         return []
+    proposals(config.evolution)
     start, stop = config.evolution.start, config.evolution.stop
     shares = np.linspace(start, stop, config.evolution.events)
     return sorted({round(share * config.steps) for share in shares.tolist()})
+
+
+Proposal = Callable[[View], Sequence[Operator]]
+Judge = TypeVar("Judge")
+
+
+def proposals(evolution: EvolutionConfig) -> list[Proposal]:
+    """What an event tries, in this order. Raises ConfigError for a policy that it does not have."""
+    if evolution.selected:
+        return _judged(SELECTION, order(evolution.policy))
+    return _judged(SCHEDULE, policy(evolution.policy))
+
+
+def _judged(
+    plans: Sequence[Callable[[View, Judge], Sequence[Operator]]], judge: Judge
+) -> list[Proposal]:
+    def judged(plan: Callable[[View, Judge], Sequence[Operator]]) -> Proposal:
+        return lambda view: plan(view, judge)
+
+    return [judged(plan) for plan in plans]
 
 
 def evolve(
@@ -86,24 +114,36 @@ def evolve(
     tried."""
     if number is None:
         number = 1 + max((event.event for event in history), default=-1)
-    start = "" if history else network(trainer).topology.to_json()
-    batches = [source.batch(trainer.step + k) for k in range(PROBE_BATCHES)]
-    signals = measure(trainer, batches, fields=evolution.fields > 0)
-    chosen, seed = policy(evolution.policy), trainer.config.seed
+    first = network(trainer).topology
+    signals, seed = observed(trainer, source, evolution), trainer.config.seed
     loss: float | None = None
     tried: list[Event] = []
-    for plan in SCHEDULE:
+    for plan in proposals(evolution):
         net = network(trainer).freeze()
         safe = young(history, number), fresh(history, number)
         view = View(net, signals, evolution, number, seed, *safe)
-        mutations = plan(view, chosen)
+        mutations = plan(view)
         if mutations:
             if loss is None and not mutations[0].exact:
                 loss = trainer.score(source.held_out).loss
-            event = attempt(trainer, source, view, mutations, loss, "" if tried else start)
+            event = attempt(trainer, source, view, mutations, loss)
             loss = event.loss_after if event.kept and event.is_tried else loss
             tried.append(event)
+    if tried and signals.missed:
+        worth = {str(c.id): signals.missed[c.fields] for c in first.clusters}
+        tried[0] = replace(tried[0], worth=worth)
+    if tried and not history:
+        tried[0] = replace(tried[0], start=first.to_json())
     return tried
+
+
+def observed(trainer: Trainer, source: Source, evolution: EvolutionConfig) -> Signals:
+    """What an event decides by: a selection by one half of the held-out data, of which the other
+    is left to score the network; a climb by training batches."""
+    if evolution.selected:
+        return Signals({}, {}, {}, {}, missed=worths(trainer, halves(source.held_out)[0]))
+    batches = [source.batch(trainer.step + k) for k in range(PROBE_BATCHES)]
+    return measure(trainer, batches, fields=evolution.fields > 0)
 
 
 def attempt(
@@ -112,7 +152,6 @@ def attempt(
     view: View,
     mutations: Sequence[Operator],
     before: float | None,
-    start: str,
 ) -> Event:
     """Makes mutations of one kind together, and keeps or reverts them; `before` is the loss, which
     is there for those that do not keep the function."""
@@ -126,6 +165,7 @@ def attempt(
     else:
         assert before is not None
         tolerance = PRICE * saved(view.topology, slots.topology, view.config)
+        tolerance = math.inf if view.config.selected else tolerance
         kept, after = trial(trainer, source, slots, before, tolerance)
     topology = network(trainer).topology
     return Event(
@@ -141,7 +181,6 @@ def attempt(
         connections=len(topology.connections),
         parameters=topology.parameters,
         mutations=[mutation.record() for mutation in mutations],
-        start=start,
     )
 
 

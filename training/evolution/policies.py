@@ -109,9 +109,7 @@ class Policy:
 
     def buses(self, view: View) -> list[ConnectLevels]:
         """Levels that may be connected and are not, the best first."""
-        levels = sorted({c.level for c in view.topology.clusters})
-        pairs = [ConnectLevels(*pair) for pair in product(levels, levels)]
-        found = [link for link in pairs if _open(view, link)]
+        found = open_buses(view)
         scores = {link: self.joined(view, link) for link in found}
         return sorted(found, key=lambda link: (-scores[link], link.source, link.target))
 
@@ -168,11 +166,16 @@ def _allowed(view: View, connection: Connection) -> bool:
     return view.topology.kind(connection) in view.config.kinds
 
 
-def _open(view: View, link: ConnectLevels) -> bool:
-    """Whether something is missing between two levels, and all of it may be made."""
-    if not possible(view.topology, link):
-        return False
-    return all(_allowed(view, c) for c in link.made(view.topology))
+def open_buses(view: View) -> list[ConnectLevels]:
+    """Levels between which something is missing, all of which may be made."""
+    levels = sorted({c.level for c in view.topology.clusters})
+    pairs = [ConnectLevels(*pair) for pair in product(levels, levels)]
+    return [
+        link
+        for link in pairs
+        if possible(view.topology, link)
+        and all(_allowed(view, c) for c in link.made(view.topology))
+    ]
 
 
 def _without(field: Field) -> DropField:

@@ -16,6 +16,7 @@ from luminanet.frozen import ClusterWeights
 from luminanet.topology import Connection
 from training.data.batches import Batch
 from training.evolution.field_gradients import Listener, Prospects, resonance, worth
+from training.evolution.worth import Choice
 from training.model.network import Network, positions, unpack
 from training.step.trainer import Trainer
 
@@ -37,6 +38,9 @@ class Signals:
     """Squared norm of the gradient of what a change of fields adds (field_gradients.py)."""
     resonance: Prospects = field(default_factory=dict)
     """Mean squared correlation of what a change adds with the cluster's hidden state."""
+    missed: dict[Choice, float] = field(default_factory=dict)
+    """For a selection, which asks for nothing else: what each receptive field is worth (worth.py).
+    """
 
 
 def measure(trainer: Trainer, batches: list[Batch], fields: bool = False) -> Signals:

@@ -22,6 +22,7 @@ from luminanet.errors import CheckpointError, ConfigError, DivergedError, Ended
 from luminanet.frozen import FrozenNet
 from training import checkpoint
 from training.config import ImageConfig, RunConfig, TextConfig, TrainConfig
+from training.data.batches import Batch, halves
 from training.evolution.evolve import Event, event_steps, evolve
 from training.model.network import Network
 from training.model.whitening import fold
@@ -241,7 +242,13 @@ class Run:
 
     def score(self) -> Score:
         with self.trainer.averaged(self.task.source):
-            return self.trainer.score(self.task.source.held_out)
+            return self.trainer.score(self.unseen)
+
+    @property
+    def unseen(self) -> list[Batch]:
+        """The held-out data that chose nothing: of a run with a selection, the other half."""
+        held_out, evolution = self.task.source.held_out, self.config.evolution
+        return halves(held_out)[1] if evolution and evolution.selected else held_out
 
     def _check(self, writer: Any) -> None:
         if not self.world.is_first:
@@ -272,7 +279,7 @@ class Run:
 
     def _finish(self) -> Path:
         with self.trainer.averaged(self.task.source):
-            score = self.trainer.score(self.task.source.held_out)
+            score = self.trainer.score(self.unseen)
             if not math.isfinite(score.loss):
                 raise self._diverged(f"a held-out loss of {score.loss}")
             figures = self._figures(score)
