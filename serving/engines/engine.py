@@ -165,7 +165,12 @@ class Engine(ABC, Generic[J]):
             for job in jobs:
                 job.submitted_s = now_s
                 self._waiting.append(job)
-            self._wake.notify()
+                self._queued(job)
+            if self._startable():
+                self._wake.notify()
+
+    def _queued(self, _job: J) -> None:
+        """A job waits now; called under `_wake`."""
 
     def expire(self, job: J) -> None:
         """The job's time is over: it ends, if it has not yet, with Finish.DEADLINE."""
@@ -256,8 +261,11 @@ class Engine(ABC, Generic[J]):
     def _lacking(self, asked: int) -> int:
         """How many must end before so many more may wait, beside those whom a free place awaits;
         0 or less when they may. Under `_wake`."""
-        free = self._max_batch - self.running()
-        return self.waiting() + asked - self._queue_limit - free
+        places = self._queue_limit + self._max_batch
+        lacking = len(self._waiting) + len(self._running) + asked - places
+        if lacking <= 0:  # even if all of them were clients': there is no need to count these
+            return lacking
+        return self.waiting() + self.running() + asked - places
 
     def _retry_after_s(self, places: int) -> int:
         """When so many requests will have ended, as far as the last ones tell."""
