@@ -84,7 +84,7 @@ def build_router(service: Service) -> APIRouter:
         counts. Several pictures wait together, or the answer is a 429; one that is refused is named
         (`file[1]`), and no other is answered."""
         known = service.settings
-        files = await read_pictures(request, known.max_body_bytes, known.queue_limit)
+        files = await read_pictures(request, known.queue_limit)
         model, engine = service.image(files.model)
         labels = model.manifest.labels
         if files.top_k > len(labels):
