@@ -165,7 +165,8 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=1024,
-        description="threads per model; 0: as many CPUs as the container grants",
+        description="threads per model, of which one of small pictures takes fewer; 0: as many CPUs "
+        "as the container grants",
     )
     grace_seconds: float = Field(
         default=30.0,
