@@ -95,8 +95,9 @@ class ImageEngine(Engine[Classification]):
         queue_limit: int,
         queue_pixels: int,
         metrics: EngineMetrics,
+        queue_s: float = 0.0,
     ) -> None:
-        super().__init__(name, max_batch, queue_limit, metrics)
+        super().__init__(name, max_batch, queue_limit, metrics, queue_s)
         self._batch = batch
         self._size, self._read = size, read
         self._queue_pixels, self._pixels = queue_pixels, 0
