@@ -1,5 +1,7 @@
 """How soon a place comes free: what an engine did of late, and what clients are told of it."""
 
+from typing import Any
+
 import pytest
 
 from luminanet.sampling import Sampling
@@ -22,7 +24,8 @@ def paced(*steps: tuple[float, int]) -> Pace:
 
 
 def job_of(token: int) -> Generation:
-    return Generation([token], Transcript(Alphabet(), ()), Sampling(temperature=0), 1, 0.0)
+    stream: Any = Alphabet()
+    return Generation([token], Transcript(stream, ()), Sampling(temperature=0), 1, 0.0)
 
 
 def test_an_engine_that_ends_two_a_second_has_ten_places_after_five_seconds() -> None:
