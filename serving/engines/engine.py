@@ -282,11 +282,13 @@ class Engine(ABC, Generic[J]):
     def _late(self) -> int:
         """How many must end before one that comes now waits no longer than it may; 0 or less when
         it does not. What comes together counts once: it is let in whole. Under `_wake`."""
-        few = max(1, self._max_batch // FEW)
-        before = len(self._waiting) + len(self._running) + 1 - self._max_batch
-        if not self._queue_s or before <= few or self._pace.wait_s(before) <= self._queue_s:
+        most = self._max_batch + max(1, self._max_batch // FEW)
+        if not self._queue_s or len(self._waiting) + len(self._running) < most:
             return 0
-        return self.waiting() + self.running() + 1 - self._max_batch - few
+        ahead = (*self._waiting, *self._running)
+        asked = sum(not (job.replay or job.cancelled) for job in ahead) + 1
+        late = self._pace.wait_s(asked - self._max_batch) > self._queue_s
+        return asked - most if late else 0
 
     def _retry_after_s(self, places: int) -> int:
         """When so many requests will have ended, as far as the last ones tell."""
