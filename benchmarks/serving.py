@@ -131,8 +131,8 @@ def page(profiles: Mapping[str, Profile], given: argparse.Namespace) -> str:
         f"pixels in a form; texts of {TOKENS} tokens. CPU and wall of each stage are without the "
         "stages within it, per request, by clocks of the thread in the running server; threads "
         "overlap, so wall does not add up to latency. What is under no clock is the event loop "
-        "(select, tasks), the kernel's part of it and the interpreter's lock. Load and server "
-        "share the machine.\n\n" + "\n".join(_section(*one) for one in profiles.items())
+        "(select, tasks), the other threads of the runtime and the interpreter's lock. Load and "
+        "server share the machine.\n\n" + "\n".join(_section(*one) for one in profiles.items())
     )
 
 
