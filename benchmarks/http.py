@@ -194,7 +194,8 @@ def _flags(artifacts: Path, model: TextModel, precision: Served) -> list[str]:
     """Of a server with this model alone."""
     for manifest in artifacts.glob("**/manifest.json"):
         if json.loads(manifest.read_text("utf-8"))["name"] == model.manifest.name:
-            return ["--artifacts", str(manifest.parent), "--precision", precision]
+            waiting = ["--queue-seconds", "0"]  # of 128 streams three quarters wait, however long
+            return ["--artifacts", str(manifest.parent), "--precision", precision, *waiting]
     raise DataError(f"{model.manifest.name} is not under {artifacts}")
 
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.routing import APIRoute
 from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -16,7 +17,14 @@ from serving.api import health, reference, routes, tokens
 from serving.api.access import PROBES, Access
 from serving.api.answers import answer
 from serving.api.jobs import texts
-from serving.api.middleware import REQUEST_ID, BodyLimit, HeadAsGet, RequestMetrics, RootPath
+from serving.api.middleware import (
+    REQUEST_ID,
+    BodyLimit,
+    Direct,
+    HeadAsGet,
+    RequestMetrics,
+    RootPath,
+)
 from serving.api.oip import routes as oip
 from serving.api.openai import routes as openai
 from serving.api.streaming import SERVER_TIMING
@@ -60,6 +68,7 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # else asked for each time
     )
     app.state.service = service
     work, watch = routes.build_router(service), health.build_router(service)
@@ -78,6 +87,10 @@ def create_app(settings: Settings, models: Models) -> FastAPI:
         return HTMLResponse(reference.render(app.openapi()))
 
     _handle_errors(app)
+    asked_most = {
+        route.path: route.endpoint for route in work.routes if isinstance(route, APIRoute)
+    }
+    app.add_middleware(Direct, endpoints=asked_most)  # the innermost
     routers: list[FastAPI | APIRouter] = [app, work, watch, *spoken, *ruled]
     paths = {getattr(route, "path", "") for router in routers for route in router.routes}
     _add_middleware(app, service, accepted, admins, frozenset(paths))

@@ -100,6 +100,13 @@ class Settings(BaseSettings):
         description="requests that may wait per model, beside those that a free place awaits; "
         "more get a 429",
     )
+    queue_seconds: float = Field(
+        default=0.1,
+        ge=0,
+        allow_inf_nan=False,
+        description="how long a request may have to wait for a place, by the pace of the last "
+        "ones, when more than a quarter of max_batch wait; else it gets a 429; 0: any",
+    )
     default_max_tokens: int = Field(
         default=128, ge=1, description="max_tokens of a request that names none"
     )
@@ -165,7 +172,8 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=1024,
-        description="threads per model; 0: as many CPUs as the container grants",
+        description="threads per model, of which one of small pictures takes fewer; 0: as many "
+        "CPUs as the container grants",
     )
     grace_seconds: float = Field(
         default=30.0,

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from serving.api.schemas import ClassifyRequest
@@ -18,11 +17,9 @@ FIELDS = (FILE, *MAX_BYTES)
 SHOWN_CHARACTERS = 64
 BOUNDARY = re.compile(rb"[\w'()+,./:=? -]{0,69}[\w'()+,./:=?-]", re.ASCII)
 """RFC 2046, 5.1.1."""
-CAUSES = {
-    "Too many": f"it has the fields {', '.join(FIELDS)}, and only {FILE} more than once",
-    "The Content-Disposition": "a part has no name: Content-Disposition: form-data; name=...",
-}
-"""How messages of the parser begin -> what we say."""
+REPEATED = f"it has the fields {', '.join(FIELDS)}, and only {FILE} more than once"
+NO_NAME = "a part has no name: Content-Disposition: form-data; name=..."
+NO_FORM = "it does not follow its boundary, or ends too early"
 
 
 class Files(NamedTuple):
@@ -37,75 +34,113 @@ class Files(NamedTuple):
     model: str
 
 
-class _Form(MultiPartParser):
-    """Refuses a part as soon as its headers say that it is none of ours."""
+class _Form:
+    """Parts as they come, in memory. One is refused as soon as its headers say that it is none of
+    ours."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, boundary: bytes, max_files: int) -> None:
+        self.files: list[bytearray] = []
+        self.texts: dict[str, bytearray] = {}
         self.ended = False
         """Whether its last boundary came."""
-        self._named: set[str] = set()
+        self._max_files = max_files
+        self._name, self._part = "", bytearray()
+        self._header, self._value, self._disposition = b"", b"", b""
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._header_goes_on,
+                "on_header_value": self._value_goes_on,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_part_data": self._data,
+                "on_end": self._end,
+            },
+        )
 
-    def on_end(self) -> None:
-        self.ended = True
+    def write(self, data: bytes) -> None:
+        """Raises BodyError or RequestError."""
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise _unreadable(NO_FORM) from error
 
-    def close(self) -> None:
-        for file in self._files_to_close_on_error:
-            file.close()
+    def _begin(self) -> None:
+        self._disposition = b""
 
-    def on_headers_finished(self) -> None:
-        super().on_headers_finished()
-        part = self._current_part
-        if part.field_name not in FIELDS:
-            param = part.field_name[:SHOWN_CHARACTERS]
+    def _header_goes_on(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _value_goes_on(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def _end_headers(self) -> None:
+        told = parse_options_header(self._disposition)[1]
+        if b"name" not in told:
+            raise _unreadable(NO_NAME)
+        self._name = name = told[b"name"].decode(errors="replace")
+        if name not in FIELDS:
+            param = name[:SHOWN_CHARACTERS]
             raise RequestError(
                 f"there is no field {param!r}: the fields are {', '.join(FIELDS)}", param
             )
-        if part.field_name in self._named and part.field_name != FILE:
-            raise MultiPartException("Too many of a name.")
-        self._named.add(part.field_name)
-        if part.field_name == FILE and part.file is None:
+        if name in self.texts:
+            raise _unreadable(REPEATED)
+        if name == FILE and b"filename" not in told:
             raise RequestError(
                 f"{FILE} needs a filename, as in curl -F {FILE}=@picture.png: without one it is "
                 "text and no picture",
                 FILE,
             )
+        if name != FILE and b"filename" in told:
+            raise RequestError(f"{name} is a file: send it as text, without a filename", name)
+        if len(self.files) == self._max_files and name == FILE:
+            raise too_many(FILE, self._max_files)
+        self._part = bytearray()
+        if name == FILE:
+            self.files.append(self._part)
+        else:
+            self.texts[name] = self._part
 
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        part = self._current_part
-        name, size = part.field_name, len(part.data) + end - start
-        if part.file is None and size > MAX_BYTES[name]:
-            raise RequestError(f"{name} has more than {MAX_BYTES[name]} bytes", name)
-        super().on_part_data(data, start, end)
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        most = MAX_BYTES.get(self._name)
+        if most is not None and len(self._part) + end - start > most:
+            raise RequestError(f"{self._name} has more than {most} bytes", self._name)
+        self._part += data[start:end]
+
+    def _end(self) -> None:
+        self.ended = True
 
 
-async def read_form(request: Request, max_bytes: int, max_files: int) -> Files:
+async def read_form(request: Request, max_files: int) -> Files:
     """Raises BodyError or RequestError."""
-    headers, most = _headers(request), len(MAX_BYTES)
-    parser = _Form(headers, request.stream(), max_files=max_files, max_fields=most)
-    parser.spool_max_size = max_bytes  # stays in memory: the file system may be read-only
-    try:
-        form = await parser.parse()
-        if not parser.ended:
-            raise MultiPartException("")
-        data = [await file.read() for file in _files(form)]
-        return Files(data, FILE, len(data) > 1, *_asked(form))
-    except MultiPartException as error:
-        if error.message.startswith("Too many files"):
-            raise too_many(FILE, max_files) from error
-        causes = (ours for theirs, ours in CAUSES.items() if error.message.startswith(theirs))
-        cause = next(causes, "it does not follow its boundary, or ends too early")
-        raise BodyError(f"the form cannot be read: {cause}") from error
-    finally:
-        parser.close()
+    form = _Form(_boundary(request), max_files)
+    async for data in request.stream():
+        form.write(data)
+    if not form.ended:
+        raise _unreadable(NO_FORM)
+    if not form.files:
+        raise RequestError(f"the form needs a picture in the field {FILE}", FILE)
+    texts = {name: text.decode(errors="replace") for name, text in form.texts.items()}
+    return Files([*map(bytes, form.files)], FILE, len(form.files) > 1, *_asked(texts))
 
 
-def _headers(request: Request) -> Headers:
-    """A Content-Type with nothing but the boundary: a charset would name a codec to run."""
+def _boundary(request: Request) -> bytes:
+    """Whatever charset is named beside it: that would name a codec to run."""
     boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"")
     if not BOUNDARY.fullmatch(boundary):
-        raise BodyError("the form cannot be read: its Content-Type needs a boundary (RFC 2046)")
-    return Headers({"content-type": f'multipart/form-data; boundary="{boundary.decode()}"'})
+        raise _unreadable("its Content-Type needs a boundary (RFC 2046)")
+    return boundary
+
+
+def _unreadable(cause: str) -> BodyError:
+    return BodyError(f"the form cannot be read: {cause}")
 
 
 def read_query(request: Request) -> tuple[int, str]:
@@ -129,26 +164,17 @@ def too_many(field: str, most: int) -> RequestError:
     )
 
 
-def _files(form: FormData) -> list[UploadFile]:
-    files = [file for file in form.getlist(FILE) if isinstance(file, UploadFile)]
-    if not files:
-        raise RequestError(f"the form needs a picture in the field {FILE}", FILE)
-    return files
-
-
-def _asked(given: Mapping[str, str | UploadFile]) -> tuple[int, str]:
+def _asked(given: Mapping[str, str]) -> tuple[int, str]:
     return _top_k(given.get(TOP_K)), _model(given.get(MODEL))
 
 
-def _top_k(value: str | UploadFile | None) -> int:
+def _top_k(value: str | None) -> int:
     if value is None:
         return int(ClassifyRequest.model_fields[TOP_K].default)
-    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or int(value) < 1:
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
         raise RequestError(f"{TOP_K} must be a whole number, 1 or more", TOP_K)
     return int(value)
 
 
-def _model(value: str | UploadFile | None) -> str:
-    if isinstance(value, UploadFile):
-        raise RequestError(f"{MODEL} is a file, not the name of a model", MODEL)
+def _model(value: str | None) -> str:
     return str(ClassifyRequest.model_fields[MODEL].default) if value is None else value

@@ -124,7 +124,7 @@ def explain(error: ValidationError) -> ApiError:
     return RequestError(f"{param}: {message}" if param else message, param or None)
 
 
-async def read_pictures(request: Request, max_bytes: int, most: int) -> Files:
+async def read_pictures(request: Request, most: int) -> Files:
     """From JSON, a multipart form or an .npy file; `most` is how many there may be."""
     kind = media_type(request)
     if kind == JSON:
@@ -132,7 +132,7 @@ async def read_pictures(request: Request, max_bytes: int, most: int) -> Files:
             raise RequestError(f"the body has too many values: the fields are {FIELDS}")
         return _in_base64(await read_json(request, ClassifyRequest), most)
     if kind == MULTIPART:
-        return await read_form(request, max_bytes, most)
+        return await read_form(request, most)
     if kind in ARRAYS:
         top_k, model = read_query(request)
         body = await request.body()

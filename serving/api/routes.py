@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from serving.api import schemas
 from serving.api.jobs.pictures import read_files, see
@@ -84,7 +84,7 @@ def build_router(service: Service) -> APIRouter:
         counts. Several pictures wait together, or the answer is a 429; one that is refused is named
         (`file[1]`), and no other is answered."""
         known = service.settings
-        files = await read_pictures(request, known.max_body_bytes, known.queue_limit)
+        files = await read_pictures(request, known.queue_limit)
         model, engine = service.image(files.model)
         labels = model.manifest.labels
         if files.top_k > len(labels):
@@ -97,9 +97,7 @@ def build_router(service: Service) -> APIRouter:
         answers = [_classified(labels, row, files.top_k, files.model) for row in seen.rows]
         if not pictures.listed:
             return json_answer(answers[0], server_timing(*seen.jobs))
-        return json_answer(
-            schemas.ClassifyAnswers(answers=answers, model=files.model), server_timing(*seen.jobs)
-        )
+        return json_answer({"answers": answers, "model": files.model}, server_timing(*seen.jobs))
 
     return router
 
@@ -123,18 +121,19 @@ def _written(
 def _classified(
     labels: Sequence[str], probabilities_N: Probabilities, top_k: int, model: str
 ) -> schemas.ClassifyResponse:
-    best = np.argsort(-probabilities_N, kind="stable")[:top_k].tolist()
-    top = [
-        schemas.Prediction(label=labels[i], index=i, probability=probabilities_N[i]) for i in best
-    ]
-    return schemas.ClassifyResponse(
-        label=top[0].label,
-        index=top[0].index,
-        probabilities=dict(zip(labels, probabilities_N.tolist(), strict=True)),
-        top_k=top,
-        model=model,
-    )
+    shares = probabilities_N.tolist()
+    best = sorted(range(len(shares)), key=shares.__getitem__, reverse=True)[:top_k]
+    return {
+        "label": labels[best[0]],
+        "index": best[0],
+        "probabilities": dict(zip(labels, shares, strict=True)),
+        "top_k": [{"label": labels[i], "index": i, "probability": shares[i]} for i in best],
+        "model": model,
+    }
 
 
-def json_answer(answer: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(answer.model_dump_json(exclude_none=True), headers=headers, media_type=JSON)
+def json_answer(
+    answer: BaseModel | schemas.ClassifyResponse | schemas.ClassifyAnswers,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    return Response(to_json(answer, exclude_none=True), headers=headers, media_type=JSON)

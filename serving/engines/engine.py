@@ -37,6 +37,9 @@ log = logging.getLogger("luminanet.engine")
 
 LONGEST_RETRY_S = 60
 """What a client is told at most: later the queue may be another one."""
+FEW = 4
+"""One in so many of a batch may wait however long it takes: of those that run, which take about as
+long as each other, so many end within the fourth part of that time."""
 
 
 class Finish(StrEnum):
@@ -120,11 +123,19 @@ J = TypeVar("J", bound=Job)
 
 class Engine(ABC, Generic[J]):
     """Subclasses say what a step is; jobs are in `_running` while they take part in steps, up to
-    max_batch. `queue_limit` is how many more may wait."""
+    max_batch. `queue_limit` is how many more may wait, and `queue_s` how long one that comes may
+    have to by the pace of late, unless FEW wait; 0: any."""
 
-    def __init__(self, name: str, max_batch: int, queue_limit: int, metrics: EngineMetrics) -> None:
+    def __init__(
+        self,
+        name: str,
+        max_batch: int,
+        queue_limit: int,
+        metrics: EngineMetrics,
+        queue_s: float = 0.0,
+    ) -> None:
         self.name = name
-        self._max_batch, self._queue_limit = max_batch, queue_limit
+        self._max_batch, self._queue_limit, self._queue_s = max_batch, queue_limit, queue_s
         self._waiting: deque[J] = deque()
         self._running: list[J] = []
         self._wake = threading.Condition()
@@ -152,12 +163,13 @@ class Engine(ABC, Generic[J]):
                 raise ShuttingDownError("the server is shutting down: send the request again later")
             if self._dead:
                 raise UnavailableError(f"the engine of {self.name} has died: restart the server")
-            if asked and self._lacking(asked) > 0:
+            lacking = max(self._lacking(asked), self._late()) if asked else 0
+            if lacking > 0:
                 self._rejected["overloaded"].inc()
                 raise OverloadedError(
                     f"{len(self._waiting)} requests wait for {self.name} already: "
                     "send the request again later",
-                    self._retry_after_s(self._lacking(asked)),
+                    self._retry_after_s(lacking),
                 )
             now_s = perf_counter()
             if asked:
@@ -165,7 +177,12 @@ class Engine(ABC, Generic[J]):
             for job in jobs:
                 job.submitted_s = now_s
                 self._waiting.append(job)
-            self._wake.notify()
+                self._queued(job)
+            if self._startable():
+                self._wake.notify()
+
+    def _queued(self, _job: J) -> None:
+        """A job waits now; called under `_wake`."""
 
     def expire(self, job: J) -> None:
         """The job's time is over: it ends, if it has not yet, with Finish.DEADLINE."""
@@ -256,8 +273,22 @@ class Engine(ABC, Generic[J]):
     def _lacking(self, asked: int) -> int:
         """How many must end before so many more may wait, beside those whom a free place awaits;
         0 or less when they may. Under `_wake`."""
-        free = self._max_batch - self.running()
-        return self.waiting() + asked - self._queue_limit - free
+        places = self._queue_limit + self._max_batch
+        lacking = len(self._waiting) + len(self._running) + asked - places
+        if lacking <= 0:  # even if all of them were clients': there is no need to count these
+            return lacking
+        return self.waiting() + self.running() + asked - places
+
+    def _late(self) -> int:
+        """How many must end before one that comes now waits no longer than it may; 0 or less when
+        it does not. What comes together counts once: it is let in whole. Under `_wake`."""
+        most = self._max_batch + max(1, self._max_batch // FEW)
+        if not self._queue_s or len(self._waiting) + len(self._running) < most:
+            return 0
+        ahead = (*self._waiting, *self._running)
+        asked = sum(not (job.replay or job.cancelled) for job in ahead) + 1
+        late = self._pace.wait_s(asked - self._max_batch) > self._queue_s
+        return asked - most if late else 0
 
     def _retry_after_s(self, places: int) -> int:
         """When so many requests will have ended, as far as the last ones tell."""

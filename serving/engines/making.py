@@ -51,8 +51,8 @@ def text_engine(
     labels = labels_of(model, called)
     told = TextMetrics(metrics, labels)
     opened = Opened(_rows(model, size, sequences.group, opened=True), manifest.context)
-    limit = settings.queue_limit
-    engine = TextEngine(called, sequences, opened, manifest.end_id, size, limit, told)
+    limits = settings.queue_limit, told, settings.queue_seconds
+    engine = TextEngine(called, sequences, opened, manifest.end_id, size, *limits)
     state, steps = sequences.bytes_per_sequence, model.how.steps
     return engine, _loaded(model, labels, engine, settings, ratios, Text(state, steps))
 
@@ -101,6 +101,7 @@ def image_engine(
         settings.queue_limit,
         settings.queue_pixels,
         EngineMetrics(metrics, labels),
+        settings.queue_seconds,
     )
     return engine, _loaded(model, labels, engine, settings, ratios)
 

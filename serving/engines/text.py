@@ -134,8 +134,9 @@ class TextEngine(Engine[Generation]):
         max_batch: int,
         queue_limit: int,
         metrics: TextMetrics,
+        queue_s: float = 0.0,
     ) -> None:
-        super().__init__(name, max_batch, queue_limit, metrics)
+        super().__init__(name, max_batch, queue_limit, metrics, queue_s)
         self._sequences, self._opened = sequences, opened
         self._plain_rows, self._opened_rows = Places(sequences), Places(opened)
         self._end_id = end_id

@@ -60,12 +60,16 @@ class Server:
 
 
 @contextmanager
-def served(flags: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+def served(
+    flags: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "serving"),
+) -> Iterator[Server]:
     """A server on a free port of the loopback, ended with the block. It has these settings and no
     others, unless an `environment` is given."""
     if environment is None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LUMINANET_")}
-    command = [sys.executable, "-m", "serving", "--host=127.0.0.1", "--port=0", *flags]
+    command = [sys.executable, *program, "--host=127.0.0.1", "--port=0", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         server = Server(process)
         try:

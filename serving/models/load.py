@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from luminanet.artifact.directory import Artifact
@@ -31,6 +31,9 @@ log = logging.getLogger("luminanet.models")
 
 MAX_TOKENIZER_BYTES = 1 << 26
 MAX_TOPOLOGY_BYTES = 1 << 20
+MACS_OF_A_THREAD = 5_000_000
+"""Multiply-accumulates of a picture that make a thread worth its while. With two threads the
+shipped classifier (1.4 million) took 1.2 to 2.2 times as long as with one, at any batch size."""
 
 
 def fingerprint(manifest: Manifest, graphs: Iterable[str]) -> str:
@@ -225,6 +228,8 @@ def find(root: Path) -> Iterator[Path]:
 
 
 def _load_image(artifact: Artifact, how: How) -> ImageModel:
+    threads = min(how.threads, max(1, artifact.manifest.macs // MACS_OF_A_THREAD))
+    how = replace(how, threads=threads)
     labels = artifact.manifest.labels
     if not labels or len(set(labels)) != len(labels):
         raise ArtifactError(f"{artifact.directory}: its labels are missing or repeat")

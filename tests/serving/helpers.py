@@ -68,7 +68,8 @@ class Running:
 
 @contextmanager
 def running(models: Models, **settings: Any) -> Iterator[Running]:
-    knobs = Settings(port=0, **{"threads": 1, "grace_seconds": 0.2, "max_batch": 4, **settings})
+    usual = {"threads": 1, "grace_seconds": 0.2, "max_batch": 4, "queue_seconds": 0}
+    knobs = Settings(port=0, **{**usual, **settings})
     app = create_app(knobs, models)
     with listen("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -252,6 +253,7 @@ class Bench:
         queue_limit: int = 64,
         end_id: int = 25,
         opened: Any = None,
+        queue_s: float = 0,
     ):
         self.metrics = Metrics()
         labels = ("luminanet", "test", "text-generation")
@@ -263,6 +265,7 @@ class Bench:
             max_batch,
             queue_limit,
             TextMetrics(self.metrics, labels),
+            queue_s,
         )
         asked = self.engine.running, self.engine.waiting
         loaded = Loaded(labels, {}, max_batch, queue_limit, {}, *asked, Text(8, 1))

@@ -60,7 +60,7 @@ def peak_bytes(body: bytes) -> tuple[int, ApiError]:
     tracemalloc.start()
     try:
         with pytest.raises(ApiError) as caught:
-            asyncio.run(read_pictures(request, len(body), 128))
+            asyncio.run(read_pictures(request, 128))
         return tracemalloc.get_traced_memory()[1], caught.value
     finally:
         tracemalloc.stop()

@@ -189,7 +189,7 @@ def test_json_that_does_not_fit_is_refused(
     ("form", "status", "param"),
     [
         ({"data": {"top_k": "3"}, "files": {"other": b"x"}}, 422, "other"),
-        ({"files": {"top_k": b"3"}}, 422, "file"),
+        ({"files": {"top_k": b"3"}}, 422, "top_k"),
         ({"files": {"file": b"x"}, "data": {"colour": "red"}}, 422, "colour"),
         ({"files": {"file": b"x"}, "data": {"top_k": "many"}}, 422, "top_k"),
         ({"files": {"file": b"x"}, "data": {"top_k": "-1"}}, 422, "top_k"),
@@ -230,7 +230,7 @@ def test_bodies_in_no_known_shape_are_refused(
 # ---------------------------------------------------------------------- nobody waits for another
 
 LARGE = png(Image.new("1", (1025, 1024)))
-TINY = png(Image.new("1", (3, 2)))
+SLOW = png(Image.new("1", (200, 200)))
 
 
 class GatedReader:
@@ -276,10 +276,10 @@ def test_a_small_picture_waits_for_no_large_one(
 def test_a_picture_waits_for_no_other_that_is_slow(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = GatedReader(monkeypatch, TINY)
+    reader = GatedReader(monkeypatch, SLOW)
     with running(models, threads=2) as server, ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(upload, server, TINY)
-        wait_until(lambda: reader.begun == [TINY])
+        slow = pool.submit(upload, server, SLOW)
+        wait_until(lambda: reader.begun == [SLOW])
         assert upload(server, png()).status_code == 200
         assert upload(server, b"no picture").status_code == 422
         assert not slow.done()

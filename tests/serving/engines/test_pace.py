@@ -1,11 +1,16 @@
 """How soon a place comes free: what an engine did of late, and what clients are told of it."""
 
+from typing import Any
+
 import pytest
 
+from luminanet.sampling import Sampling
+from serving.engines.detokenize import Transcript
 from serving.engines.engine import LONGEST_RETRY_S
 from serving.engines.pace import RECENT_S, Pace
+from serving.engines.text import Generation
 from serving.errors import OverloadedError
-from tests.serving.helpers import Bench, Counting, wait_until
+from tests.serving.helpers import Alphabet, Bench, Counting, wait_until
 
 
 def paced(*steps: tuple[float, int]) -> Pace:
@@ -16,6 +21,11 @@ def paced(*steps: tuple[float, int]) -> Pace:
         now_s += seconds
         pace.went_on(now_s, ended, more=True)
     return pace
+
+
+def job_of(token: int) -> Generation:
+    stream: Any = Alphabet()
+    return Generation([token], Transcript(stream, ()), Sampling(temperature=0), 1, 0.0)
 
 
 def test_an_engine_that_ends_two_a_second_has_ten_places_after_five_seconds() -> None:
@@ -79,3 +89,38 @@ def test_requests_that_end_are_counted_as_they_end() -> None:
             bench.read(job)
         wait_until(lambda: bench.engine._pace._ended > 4.99)
         assert bench.engine._pace.wait_s(6) < 60
+
+
+@pytest.mark.parametrize(("queue_s", "taken"), [(0, 8), (0.5, 2), (2.5, 5)])
+def test_who_would_wait_too_long_is_turned_away_unless_few_wait(queue_s: float, taken: int) -> None:
+    counting = Counting(rows=8)
+    counting.open = False
+    with Bench(counting, max_batch=8, queue_limit=8, queue_s=queue_s) as bench:
+        jobs = [bench.submit([0], max_tokens=1) for _ in range(8)]
+        wait_until(lambda: len(bench.engine._running) == 8)
+        bench.engine._pace._worked_s, bench.engine._pace._ended = 50.0, 99  # two a second
+        jobs += [bench.submit([0], max_tokens=1) for _ in range(taken)]
+        with pytest.raises(OverloadedError):
+            bench.submit([0])
+        if queue_s:
+            jobs.pop().cancel()
+            jobs.append(bench.submit([0], max_tokens=1))  # in place of one who left
+        counting.open = True
+        counting.gate.release()
+        assert all(bench.read(job)[0] == "b" for job in jobs)
+
+
+def test_what_comes_together_is_let_in_whole_where_one_would_be() -> None:
+    counting = Counting(rows=1)
+    counting.open = False
+    with Bench(counting, max_batch=1, queue_limit=8, queue_s=0.1) as bench:
+        bench.engine._pace._worked_s = 50.0
+        first = bench.submit([0], max_tokens=1)
+        wait_until(lambda: len(bench.engine._running) == 1)
+        together = [job_of(n) for n in range(5)]
+        bench.engine.submit(*together)
+        with pytest.raises(OverloadedError):
+            bench.submit([0])
+        counting.open = True
+        counting.gate.release()
+        assert all(bench.read(job)[0] for job in (first, *together))
