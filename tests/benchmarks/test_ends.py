@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ends
+from luminanet.errors import DataError
 from serving.measure.servers import served
 from tests.nets import write_tiny_artifacts
 
@@ -39,5 +40,5 @@ def test_streams_end_whole_and_unchanged_when_the_models_are_loaded_anew(flags: 
 
 
 def test_a_reload_that_is_refused_is_a_clear_error(flags: list[str]) -> None:
-    with served(flags) as server, pytest.raises(ends.DataError, match="not loaded anew"):
+    with served(flags) as server, pytest.raises(DataError, match="not loaded anew"):
         asyncio.run(ends.reloaded(server.url, "another key"))
