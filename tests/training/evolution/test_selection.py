@@ -18,7 +18,7 @@ from training.analysis.page import Story
 from training.analysis.page import data as data_of
 from training.config import EvolutionConfig, ImageConfig
 from training.data.batches import ImageSource, halves
-from training.evolution.evolve import Event, evolve, network, proposals
+from training.evolution.evolve import Event, event_steps, evolve, network, proposals
 from training.evolution.operators.clusters import Remove
 from training.evolution.policies import View
 from training.evolution.selection import ORDERS, apportioned, double, join, prune, seats, widen
@@ -196,7 +196,10 @@ def test_clusters_that_do_not_fit_the_budget_are_refused_with_what_to_do() -> No
         widen(tight, ORDERS["worth"])
 
 
-def test_a_policy_of_the_other_kind_of_event_is_refused() -> None:
+def test_a_policy_of_the_other_kind_of_event_is_refused_before_a_run_trains() -> None:
+    odd = small_run().having(evolution=replace(LIMITS, policy="hebbian"))
+    with pytest.raises(ConfigError, match="'hebbian' is none of"):
+        event_steps(odd)
     with pytest.raises(ConfigError, match="'gradient' is none of"):
         proposals(replace(LIMITS, policy="gradient"))
     with pytest.raises(ConfigError, match="'worth' is none of"):
