@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from luminanet.artifact.manifest import Family
 from luminanet.errors import ConfigError, LuminaNetError
 from luminanet.untrusted import shown
-from serving.engines.engine import Engine, Job
+from serving.engines.engine import Engine
 from serving.engines.images import ImageEngine
+from serving.engines.job import Job
 from serving.engines.making import image_engine, labels_of, text_engine
 from serving.engines.text import Generation, TextEngine
 from serving.errors import (

@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 from luminanet.errors import LuminaNetError
 from luminanet.sampling import Sampling
 from serving.engines.detokenize import Transcript
-from serving.engines.engine import Engine, Finish
+from serving.engines.engine import Engine
+from serving.engines.job import Finish
 from serving.engines.sequences import UNLIMITED
 from serving.engines.text import Generation, Piece, Replay, TextEngine
 from serving.metrics.advantage import AdvantageCollector, Pair, Pairs, Times

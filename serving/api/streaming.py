@@ -30,7 +30,7 @@ from luminanet.tokenizer import Tokenizer
 from serving import errors
 from serving.api.jobs.together import Together, usage, watched
 from serving.api.schemas import TopToken
-from serving.engines.engine import Job
+from serving.engines.job import Job
 from serving.engines.text import Generation, Piece
 from serving.errors import ApiError
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from luminanet.artifact.manifest import Manifest
 from luminanet.interface import IMAGE_SHAPE, IMAGES, LOGITS
-from serving.engines.engine import Engine, Finish, Job, failure
+from serving.engines.engine import Engine
+from serving.engines.job import Finish, Job, failure
 from serving.errors import ApiError, InternalError, OverloadedError, RequestError
 from serving.metrics.families import EngineMetrics
 from serving.pictures.pixels import LARGE

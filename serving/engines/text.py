@@ -20,7 +20,8 @@ from typing import Protocol
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling, Token
 from serving.engines.detokenize import Transcript
-from serving.engines.engine import Engine, Finish, Job
+from serving.engines.engine import Engine
+from serving.engines.job import Finish, Job
 from serving.engines.opened import Opened, Told, Wish
 from serving.engines.sequences import Sequences
 from serving.metrics.families import TextMetrics

@@ -23,7 +23,7 @@ from luminanet.tokenizer import TextStream
 from serving.api.openapi import PIXEL
 from serving.app import create_app
 from serving.engines.detokenize import Transcript
-from serving.engines.engine import Finish
+from serving.engines.job import Finish
 from serving.engines.sequences import Drawn
 from serving.engines.text import Generation, Piece, TextEngine
 from serving.metrics.families import Metrics, TextMetrics

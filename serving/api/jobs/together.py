@@ -9,7 +9,7 @@ from typing import Protocol
 from starlette.types import Receive
 
 from serving.api.schemas import Usage
-from serving.engines.engine import Job, Outbox, failure
+from serving.engines.job import Job, Outbox, failure
 from serving.engines.text import Generation, Piece
 from serving.errors import ImageError, RequestError
 

@@ -17,7 +17,7 @@ from luminanet.sampling import Sampling
 from serving.api.jobs.together import Together
 from serving.api.streaming import EventStream, Telling
 from serving.engines.detokenize import Transcript
-from serving.engines.engine import Finish
+from serving.engines.job import Finish
 from serving.engines.text import Generation, Piece
 from serving.models.load import Models
 from tests.nets import tiny_tokenizer

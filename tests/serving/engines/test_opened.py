@@ -12,7 +12,7 @@ from luminanet.artifact.manifest import Family
 from luminanet.reference import NO_TOKEN
 from luminanet.sampling import Sampling, choose, log_softmax
 from serving.engines.detokenize import Transcript
-from serving.engines.engine import Finish
+from serving.engines.job import Finish
 from serving.engines.making import _rows
 from serving.engines.opened import Opened, Wish
 from serving.engines.sequences import Drawn

@@ -10,7 +10,7 @@ import pytest
 
 from luminanet.artifact.manifest import Family
 from luminanet.sampling import Sampling
-from serving.engines.engine import Finish
+from serving.engines.job import Finish
 from serving.engines.making import _sequences
 from serving.engines.sequences import Sequences
 from serving.engines.text import PROMPT_TOKENS, Generation
