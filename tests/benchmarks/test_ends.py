@@ -15,16 +15,20 @@ from tests.nets import write_tiny_artifacts
 KEY = "of the admin"
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ends")
+    write_tiny_artifacts(path / "artifacts", decode=(4,))
+    (path / "keys").write_text(sha256(KEY.encode()).hexdigest())
+    return path
+
+
 @pytest.fixture
-def flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def flags(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setattr(ends, "PROMPTS", ("a", "Once"))
-    write_tiny_artifacts(tmp_path / "artifacts", decode=(4,))
-    (tmp_path / "keys").write_text(sha256(KEY.encode()).hexdigest())
-    return [
-        *(f"--artifacts={tmp_path / 'artifacts'}", "--threads=1"),
-        f"--admin-key-file={tmp_path / 'keys'}",
-    ]
+    keys = f"--admin-key-file={folder / 'keys'}"
+    return [f"--artifacts={folder / 'artifacts'}", "--threads=1", keys]
 
 
 def test_streams_end_whole_at_a_sigterm(flags: list[str]) -> None:
@@ -36,9 +40,6 @@ def test_streams_end_whole_at_a_sigterm(flags: list[str]) -> None:
 def test_streams_end_whole_and_unchanged_when_the_models_are_loaded_anew(flags: list[str]) -> None:
     with served(flags) as server:
         found = asyncio.run(ends.reloaded(server.url, KEY))
+        with pytest.raises(DataError, match="not loaded anew"):
+            asyncio.run(ends.reloaded(server.url, "another key"))
     assert (found.broken, found.changed) == (0, 0)
-
-
-def test_a_reload_that_is_refused_is_a_clear_error(flags: list[str]) -> None:
-    with served(flags) as server, pytest.raises(DataError, match="not loaded anew"):
-        asyncio.run(ends.reloaded(server.url, "another key"))

@@ -15,7 +15,7 @@ import pytest
 
 from tests.datasets import write_many_stories
 
-MEGABYTES = int(os.environ.get("LUMINANET_STREAM_MEGABYTES", "200"))
+MEGABYTES = int(os.environ.get("LUMINANET_STREAM_MEGABYTES", "100"))
 TIMES = 8
 MAY_RISE_KB = 40_000
 WORDS = ["--preset", "gpt2", "--steps", "20", "--batch", "8", "--context", "64", "--width", "32"]
@@ -46,7 +46,7 @@ def peak_kb(folder: Path, megabytes: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read on Linux")
-def test_peak_memory_stays_flat_with_hundreds_of_megabytes(tmp_path: Path) -> None:
+def test_peak_memory_stays_flat_with_a_hundred_megabytes(tmp_path: Path) -> None:
     little = peak_kb(tmp_path / "little", MEGABYTES // TIMES)
     much = peak_kb(tmp_path / "much", MEGABYTES)
     print(f"peak {little} kB with {MEGABYTES // TIMES} MB of text, {much} kB with {MEGABYTES} MB")
