@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", default="0,1,2", help="of the reference, with commas (0,1,2)")
     p.add_argument("--draws", type=int, default=3, help="by chance, for each choice (3)")
     p.add_argument("--most", type=int, metavar="N", help="do no more than N runs, then the page")
-    p.add_argument("--runs", type=Path, default=Path("runs/topology"), help="folder of the runs")
+    p.add_argument("--out", type=Path, default=Path("runs/topology"), help="folder of the runs")
     p.add_argument("--data", help="folder of Parquet files; default as in training")
     p.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
     p.add_argument("--report", type=Path, default=HERE, help=f"folder of {PAGE} and {FIGURES}")

@@ -86,7 +86,7 @@ def perform(wanted: Wanted, arguments: argparse.Namespace) -> Trained:
     """Trains, or goes on with, one run. Raises Interrupted after SIGINT or SIGTERM."""
     config = wanted.config()
     task = prepared(config, wanted, images(resolve(arguments.data)))
-    run = Run(config, task, arguments.runs / wanted.folder, CPU, wanted.folder)
+    run = Run(config, task, arguments.out / wanted.folder, CPU, wanted.folder)
     run.train()
     score, topology = run.score(), wanted.arm.topology
     found = ", ".join(f"{package} {version(package)}" for package in PACKAGES)

@@ -59,7 +59,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(command, "arms", lambda _draws: few)
     monkeypatch.setattr(trained_arm, "BASE", replace(trained_arm.BASE, batch=16, held_out=0.1))
     write_images(tmp_path / "data", train=200)
-    folders = {"--data": "data", "--runs": "runs", "--report": "report"}
+    folders = {"--data": "data", "--out": "runs", "--report": "report"}
     words = [word for name, folder in folders.items() for word in (name, str(tmp_path / folder))]
     return [*words, "--steps", "2", "--seeds", "0,1"]
 
