@@ -15,9 +15,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def provenance(command: str, packages: Sequence[str], seed: str) -> str:
     """One line: command, machine, versions, seed, date."""
-    found = ", ".join(f"{package} {version(package)}" for package in packages)
-    today = datetime.now(UTC).date().isoformat()
-    return f"`{command}` on {machine.line()}; {found}; seed {seed}; {today}.\n"
+    return f"`{command}` on {machine.line()}; {_versions(packages)}; seed {seed}; {_today()}.\n"
+
+
+def made(packages: Sequence[str]) -> str:
+    """Of one result among several: machine, versions, date."""
+    return f"{machine.line()}; {_versions(packages)}; {_today()}"
+
+
+def _versions(packages: Sequence[str]) -> str:
+    return ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def replace_marked(path: Path, name: str, text: str) -> None:

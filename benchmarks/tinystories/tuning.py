@@ -8,23 +8,18 @@ All runs share one tokenizer, the shipped one unless another is named, and one f
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from fnmatch import fnmatch
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from benchmarks import runs
-from benchmarks.report import provenance
+from benchmarks import ledger, runs
+from benchmarks.report import made, provenance
 from benchmarks.tinystories.tries import TRIES, Tried, Try
 from benchmarks.tinystories.tuned import page
-from luminanet import machine
-from luminanet.artifact.files import replacing
 from luminanet.errors import ConfigError
 from training.data.datasets import resolve
 from training.run.run import Run
@@ -32,7 +27,7 @@ from training.run.task import prepare
 from training.train import command_of
 
 HERE = Path(__file__).parent
-FIGURES, PAGE = "tuning.json", "tuning.md"
+FIGURES, PAGE, TRIED = "tuning.json", "tuning.md", "tries"
 TOKENIZER = Path("pretrained/gpt2-tinystories/artifact/tokenizer.json")
 PACKAGES = ("torch", "numpy")
 CPU = torch.device("cpu")
@@ -71,12 +66,12 @@ def work(arguments: argparse.Namespace, words: Sequence[str]) -> str:
         raise ConfigError(f"no try is named like {arguments.only!r}: give another --only")
     arguments.report.mkdir(parents=True, exist_ok=True)
     path = arguments.report / FIGURES
-    known = read(path)
+    known = [Tried.from_dict(raw) for raw in ledger.read(path, TRIED)]
     done = {tried.what for tried in known}
     for what in [t for t in wanted if t not in done][: arguments.most]:
         print(f"{what.name}: try {len(known) + 1}", file=sys.stderr)
         known.append(perform(what, arguments))
-        write(path, known)
+        ledger.write(path, TRIED, map(asdict, known))
     source = provenance(
         command_of(list(words), "benchmarks.tinystories.tuning"), PACKAGES, "0 unless named"
     )
@@ -92,23 +87,9 @@ def perform(what: Try, arguments: argparse.Namespace) -> Tried:
     run = Run(config, task, out, CPU, what.name)
     run.train()
     parameters = sum(p.numel() for p in run.trainer.model.parameters())
-    found = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    made = f"{machine.line()}; {found}; {datetime.now(UTC).date().isoformat()}"
     seconds = round(run.trainer.seconds, 1)
-    return Tried(what, run.score().loss, tuple(run.checks), parameters, seconds, made)
-
-
-def read(path: Path) -> list[Tried]:
-    if not path.exists():
-        return []
-    return [Tried.from_dict(raw) for raw in json.loads(path.read_text("utf-8"))["tries"]]
-
-
-def write(path: Path, known: Sequence[Tried]) -> None:
-    """Under a temporary name first, so that an end in between loses nothing."""
-    lines = ",\n".join(json.dumps(asdict(tried)) for tried in known)
-    with replacing(path) as file:
-        file.write(f'{{"tries": [\n{lines}\n]}}\n'.encode())
+    curve = tuple(run.checks)
+    return Tried(what, run.score().loss, curve, parameters, seconds, made(PACKAGES))
 
 
 if __name__ == "__main__":

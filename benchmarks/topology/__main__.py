@@ -7,42 +7,34 @@ all, and the test set is not looked at.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
 
-from benchmarks import runs
+from benchmarks import ledger, runs
 from benchmarks.report import provenance
 from benchmarks.topology.arms import REFERENCE, arms
 from benchmarks.topology.map import draw, page
-from benchmarks.topology.trained import PACKAGES, Trained, Wanted, missing, perform, to_dict
-from luminanet.artifact.files import replacing
+from benchmarks.topology.trained import PACKAGES, Trained, Wanted, missing, perform
 from luminanet.errors import ConfigError
 from training.train import command_of
 
 HERE = Path(__file__).parent
 FIGURES, PAGE, PICTURE = "map.json", "map.md", "map.svg"
+RUNS = "runs"
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m benchmarks.topology",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = Path("runs/topology")
+    p = ledger.parser("benchmarks.topology", __doc__, out, HERE, f"{PAGE} and {FIGURES}")
     p.add_argument("--only", default="*", metavar="PATTERN", help="arms by name, such as 'scale*'")
     p.add_argument("--steps", default="1000,5000", help="lengths, with commas (1000,5000)")
     p.add_argument("--seeds", default="0,1,2", help="of the reference, with commas (0,1,2)")
     p.add_argument("--draws", type=int, default=3, help="by chance, for each choice (3)")
-    p.add_argument("--most", type=int, metavar="N", help="do no more than N runs, then the page")
-    p.add_argument("--out", type=Path, default=Path("runs/topology"), help="folder of the runs")
-    p.add_argument("--data", help="folder of Parquet files; default as in training")
-    p.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
-    p.add_argument("--report", type=Path, default=HERE, help=f"folder of {PAGE} and {FIGURES}")
     return p
 
 
@@ -59,11 +51,11 @@ def work(arguments: argparse.Namespace, words: Sequence[str]) -> str:
     chosen = wanted(arguments)
     arguments.report.mkdir(parents=True, exist_ok=True)
     path = arguments.report / FIGURES
-    known = read(path)
+    known = [Trained.from_dict(raw) for raw in ledger.read(path, RUNS)]
     for run in missing(chosen, known)[: arguments.most]:
         print(f"{run.folder}: run {len(known) + 1}", file=sys.stderr)
-        known = [*read(path), perform(run, arguments)]
-        write(path, known)
+        known.append(perform(run, arguments))
+        ledger.write(path, RUNS, map(asdict, known))
     command = command_of(list(words), "benchmarks.topology")
     text = page(known)
     draw(known, arguments.report / PICTURE)
@@ -85,19 +77,6 @@ def wanted(arguments: argparse.Namespace) -> list[Wanted]:
         for arm in found
         for seed in (seeds if arm.name == REFERENCE else seeds[:1])
     ]
-
-
-def read(path: Path) -> list[Trained]:
-    if not path.exists():
-        return []
-    return [Trained.from_dict(raw) for raw in json.loads(path.read_text("utf-8"))["runs"]]
-
-
-def write(path: Path, known: Sequence[Trained]) -> None:
-    """Under a temporary name first, so that an end in between loses nothing."""
-    lines = ",\n".join(json.dumps(to_dict(trained)) for trained in known)
-    with replacing(path) as file:
-        file.write(f'{{"runs": [\n{lines}\n]}}\n'.encode())
 
 
 if __name__ == "__main__":

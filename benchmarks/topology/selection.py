@@ -16,15 +16,12 @@ test set is not looked at.
 """
 
 import argparse
-import json
 import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from fnmatch import fnmatch
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -32,14 +29,12 @@ from typing import Any
 
 import torch
 
-from benchmarks import end_points, runs
+from benchmarks import end_points, ledger, runs
 from benchmarks.end_points import End
-from benchmarks.report import provenance, table
+from benchmarks.report import made, provenance, table
 from benchmarks.tinystories.plots import picture
 from benchmarks.topology.arms import SPREAD, Arm, by_hand, scales
 from benchmarks.topology.trained import CPU, PACKAGES, Wanted, images, prepared
-from luminanet import machine
-from luminanet.artifact.files import replacing
 from luminanet.cost.macs import macs
 from luminanet.errors import ConfigError
 from luminanet.topology import Topology
@@ -54,6 +49,7 @@ from training.train import command_of
 
 HERE = Path(__file__).parent
 FIGURES, PAGE, PICTURE = "selection.json", "selection.md", "selection.svg"
+RUNS = "runs"
 WORTH, RANDOM, WORST = "worth", "random", "worst"
 BY_HAND, FROM_SCRATCH = "by hand", "from scratch"
 ARMS = (WORTH, RANDOM, WORST, BY_HAND, FROM_SCRATCH)
@@ -95,20 +91,12 @@ Known = Sequence[Outcome]
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m benchmarks.topology.selection",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = Path("runs/selection")
+    p = ledger.parser("benchmarks.topology.selection", __doc__, out, HERE, f"{PAGE} and {FIGURES}")
     p.add_argument("--only", default="*", metavar="PATTERN", help="arms by name, such as 'w*'")
     p.add_argument("--steps", type=int, default=1000, help="of each run (1000)")
     p.add_argument("--seeds", default="0,1,2,3,4", help="with commas (0,1,2,3,4)")
     p.add_argument("--batch", type=int, help="instead of the preset's")
-    p.add_argument("--most", type=int, metavar="N", help="do no more than N runs, then the page")
-    p.add_argument("--out", type=Path, default=Path("runs/selection"), help="folder of the runs")
-    p.add_argument("--data", help="folder of Parquet files; default as in training")
-    p.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
-    p.add_argument("--report", type=Path, default=HERE, help=f"folder of {PAGE} and {FIGURES}")
     return p
 
 
@@ -124,11 +112,11 @@ def work(arguments: argparse.Namespace, words: Sequence[str]) -> str:
     """Does what is missing; returns the page. Raises ConfigError when no arm has such a name."""
     arguments.report.mkdir(parents=True, exist_ok=True)
     path = arguments.report / FIGURES
-    for arm, seed in missing(arguments, read(path))[: arguments.most]:
+    known = [Outcome(**raw) for raw in ledger.read(path, RUNS)]
+    for arm, seed in missing(arguments, known)[: arguments.most]:
         print(f"{arm}, seed {seed}", file=sys.stderr)
-        known = read(path)
-        write(path, [*known, perform(arm, seed, arguments, known)])
-    known = read(path)
+        known.append(perform(arm, seed, arguments, known))
+        ledger.write(path, RUNS, map(asdict, known))
     command = command_of(list(words), "benchmarks.topology.selection")
     text = page(known)
     draw(known, arguments.report / PICTURE)
@@ -146,19 +134,6 @@ def missing(arguments: argparse.Namespace, known: Known) -> list[tuple[str, int]
     return [(arm, seed) for seed, arm in pairs if (arm, seed, arguments.steps) not in done]
 
 
-def read(path: Path) -> list[Outcome]:
-    if not path.exists():
-        return []
-    return [Outcome(**raw) for raw in json.loads(path.read_text("utf-8"))["runs"]]
-
-
-def write(path: Path, known: Known) -> None:
-    """Under a temporary name first, so that an end in between loses nothing."""
-    lines = ",\n".join(json.dumps(asdict(outcome)) for outcome in known)
-    with replacing(path) as file:
-        file.write(f'{{"runs": [\n{lines}\n]}}\n'.encode())
-
-
 # ---------------------------------------------------------------------- one run
 
 
@@ -173,7 +148,6 @@ def perform(arm: str, seed: int, arguments: argparse.Namespace, known: Known) ->
     with run.trainer.averaged(task.source):
         score = run.trainer.score(halves(task.source.held_out)[1])
     end = network(run.trainer).topology
-    found = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return Outcome(
         arm=arm,
         seed=seed,
@@ -184,7 +158,7 @@ def perform(arm: str, seed: int, arguments: argparse.Namespace, known: Known) ->
         macs=macs(end),
         topology=end.to_json(),
         seconds=round(run.trainer.seconds, 1),
-        made=f"{machine.line()}; {found}; {datetime.now(UTC).date().isoformat()}",
+        made=made(PACKAGES),
     )
 
 

@@ -2,26 +2,22 @@
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.report import made
 from benchmarks.topology.arms import Arm
-from luminanet import machine
 from luminanet.cost.macs import macs
-from training.config import ImageConfig, ImageLuminaNet
+from training.config import ImageConfig
 from training.data.batches import ImageSource
 from training.data.datasets import Images, load_images, resolve
-from training.model.initial import initial_net
-from training.model.whitening import whitening
 from training.presets import IMAGE_PRESETS
 from training.run.run import Run
-from training.run.task import Task
+from training.run.task import Task, luminanet_task
 
 CPU = torch.device("cpu")
 PACKAGES = ("torch", "numpy")
@@ -89,7 +85,6 @@ def perform(wanted: Wanted, arguments: argparse.Namespace) -> Trained:
     run = Run(config, task, arguments.out / wanted.folder, CPU, wanted.folder)
     run.train()
     score, topology = run.score(), wanted.arm.topology
-    found = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return Trained(
         choice=wanted.arm.choice,
         name=wanted.arm.name,
@@ -104,7 +99,7 @@ def perform(wanted: Wanted, arguments: argparse.Namespace) -> Trained:
         connections=len(topology.connections),
         curve=tuple(run.checks),
         seconds=round(run.trainer.seconds, 1),
-        made=f"{machine.line()}; {found}; {datetime.now(UTC).date().isoformat()}",
+        made=made(PACKAGES),
     )
 
 
@@ -116,16 +111,9 @@ def images(folder: Path | None) -> Images:
 def prepared(config: ImageConfig, wanted: Wanted, images: Images) -> Task:
     """As training.run.task.prepare, from the arm's topology instead of a seeding's."""
     source = ImageSource(images, config, len(images.names))
-    net = initial_net(wanted.arm.topology, config.seed, images.pixels_NCYX)
-    assert isinstance(config.model, ImageLuminaNet)
-    white = whitening(net, torch.from_numpy(images.pixels_NCYX), config.model.whiten)
-    return Task(source, net, None, images.names, white)
+    return luminanet_task(source, images, wanted.arm.topology, config)
 
 
 def missing(wanted: Iterable[Wanted], known: Iterable[Trained]) -> list[Wanted]:
     done = {trained.key for trained in known}
     return [run for run in wanted if run.key not in done]
-
-
-def to_dict(trained: Trained) -> dict[str, Any]:
-    return asdict(trained)

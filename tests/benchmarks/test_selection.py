@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import ledger
 from benchmarks.topology import selection
 from benchmarks.topology.arms import MACS
 from benchmarks.topology.selection import (
@@ -115,7 +116,8 @@ SCALES_OF_TWO = [cluster.patches[0] for cluster in SCALES.clusters[7:9]]
 
 
 def known(tmp_path: Path) -> list[Outcome]:
-    return selection.read(tmp_path / selection.FIGURES)
+    rows = ledger.read(tmp_path / selection.FIGURES, selection.RUNS)
+    return [Outcome(**row) for row in rows]
 
 
 def test_every_arm_runs_once_with_each_seed_and_ends_within_the_budget(

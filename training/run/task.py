@@ -7,6 +7,7 @@ import torch
 
 from luminanet.frozen import FrozenNet
 from luminanet.gpt2 import Gpt2Config
+from luminanet.topology import Topology
 from training.baselines.gpt2 import Gpt2, fitting
 from training.baselines.registry import Baseline, Recipe
 from training.config import (
@@ -19,7 +20,7 @@ from training.config import (
 )
 from training.data.batches import ImageSource, Source, TextSource
 from training.data.corpus import open_corpus
-from training.data.datasets import load_images
+from training.data.datasets import Images, load_images
 from training.data.tables import BY_NAME, Columns
 from training.model.initial import channel_statistics, initial_net
 from training.model.network import Network, NetworkOptions, Whitening
@@ -84,6 +85,15 @@ def _prepare_images(
         recipe = Recipe(model.name, *channel_statistics(images.pixels_NCYX))
         return Task(source, recipe, None, images.names)
     topology = IMAGE_SEEDINGS[model.seeding](model.width, model.channel, 0)
+    return luminanet_task(source, images, topology, config)
+
+
+def luminanet_task(
+    source: ImageSource, images: Images, topology: Topology, config: ImageConfig
+) -> Task:
+    """Of a LuminaNet on pictures that starts from a topology, whatever seeding `config` names."""
+    model = config.model
+    assert isinstance(model, ImageLuminaNet)
     net = initial_net(topology, config.seed, images.pixels_NCYX)
     pixels_NCYX = torch.from_numpy(images.pixels_NCYX)
     white = whitening(net, pixels_NCYX, model.whiten) if model.whiten else {}
